@@ -1,0 +1,187 @@
+// Package exchange is one request and its reply, as everything between the client's wire and the upstream's sees them.
+// It knows no protocol and no policy.
+package exchange
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// Exchange is one request, what was learned about it, and its reply. It is used by one goroutine at a time and is valid
+// until its Done hooks have returned; strings taken from it may be kept.
+type Exchange struct {
+	ID       string    // correlation id, in every log line, trace and problem reply
+	Shard    uint32    // the same for all exchanges of one connection; picks a shard of anything sharded
+	Start    time.Time // when the request's head was complete: the "now" of limits and token checks
+	Client   Client
+	Request  Request
+	Reply    Reply
+	Route    *Route    // what matched; never nil once the policies run
+	Params   []Param   // what the route's path template captured
+	Consumer *Consumer // who calls, once a policy has found out; nil: nobody known
+	Claims   Claims    // what a verified token says; nil: no token
+	Err      *Error    // why the gateway answered by itself or broke off; nil: it did not
+	Trace    Trace     // W3C trace context
+	Usage    Usage     // what was measured
+
+	slots []any
+	ctx   func() context.Context
+}
+
+// Claims answers questions about a verified token.
+type Claims interface {
+	// Claim returns a claim by its dotted path ("sub", "realm.roles"): a string, bool, float64, []any, map[string]any or nil.
+	Claim(path string) any
+}
+
+// Client is where the request came from.
+type Client struct {
+	Peer    netip.AddrPort // the other end of the connection
+	IP      netip.Addr     // the client's address, behind trusted proxies if there are any
+	Trusted bool           // the peer is a trusted proxy
+	Secure  bool           // the client's connection, or the trusted proxy's word for it, is encrypted
+}
+
+// Request is what the client asks, and what the upstream will be asked.
+type Request struct {
+	Method   string
+	Path     string // as it came, byte for byte, without the query; a rewrite replaces it
+	Query    string // what follows the '?', without it
+	HasQuery bool   // there was a '?', even with nothing behind it
+	Host     string // authority: host and optional port
+	Scheme   string // "http" or "https"
+	Proto    string // "HTTP/1.1"
+	Header   Header
+	Body     Body
+	Trailer  Header // filled once the body has been read to its end
+}
+
+// Reply is what the client will get.
+type Reply struct {
+	Status  int
+	Source  Source
+	Header  Header
+	Body    Body
+	Trailer Header // filled once the body has been read to its end
+}
+
+// Body is a message body that is pulled. A nil Reader means that there is none.
+type Body struct {
+	Reader io.Reader
+	Length int64 // in bytes; -1: not known ahead
+}
+
+// None reports whether there is no body at all.
+func (b Body) None() bool { return b.Reader == nil }
+
+// Piecewise is what a body's Reader may implement so that its bytes can be handed on without a copy: Next returns the
+// next piece, valid until the following call, and io.EOF at the end.
+type Piecewise interface {
+	Next() ([]byte, error)
+}
+
+// Consumer is a known caller.
+type Consumer struct {
+	Name   string
+	Groups []string
+	Labels map[string]string
+}
+
+// InGroup reports whether the consumer belongs to the group. A nil consumer belongs to none.
+func (c *Consumer) InGroup(group string) bool {
+	if c == nil {
+		return false
+	}
+	for _, g := range c.Groups {
+		if g == group {
+			return true
+		}
+	}
+	return false
+}
+
+// Route names what matched, for policies, logs and metrics. It is immutable and shared by all its exchanges.
+type Route struct {
+	API, Version, Name string
+	Upstream           string // "" when the route answers without one
+	Index              int    // dense within one snapshot
+}
+
+// Param is one captured piece of the path, percent-decoded.
+type Param struct{ Name, Value string }
+
+// Param returns a captured piece of the path by name, or "".
+func (x *Exchange) Param(name string) string {
+	for i := range x.Params {
+		if x.Params[i].Name == name {
+			return x.Params[i].Value
+		}
+	}
+	return ""
+}
+
+// Usage is what was measured of an exchange.
+type Usage struct {
+	RequestBytes, ReplyBytes int64         // body bytes as they crossed the client's wire
+	UpstreamTime             time.Duration // from asking the upstream to the head of its answer
+	Target                   string        // address of the upstream target that answered
+	Attempts                 int
+	Aborted                  bool // the client did not get a whole reply
+	Cached                   bool
+}
+
+// Trace is the W3C trace context of an exchange.
+type Trace struct {
+	ID      [16]byte
+	Span    [8]byte // the gateway's own span
+	Parent  [8]byte // the caller's span; zero: none
+	Sampled bool
+}
+
+// Context returns the exchange's context: done when the client is gone or the deadline has passed. Asking for it costs;
+// only steps that wait do.
+func (x *Exchange) Context() context.Context {
+	if x.ctx == nil {
+		return context.Background()
+	}
+	return x.ctx()
+}
+
+// Begin prepares an exchange for a new request, keeping its memory. ctx is asked for only by those who wait.
+func (x *Exchange) Begin(ctx func() context.Context, slots int) {
+	clear(x.slots)
+	if cap(x.slots) < slots {
+		x.slots = make([]any, slots)
+	}
+	x.slots, x.ctx = x.slots[:slots], ctx
+}
+
+// Reset forgets everything about the last request, keeping memory, so that the exchange can be pooled.
+func (x *Exchange) Reset() {
+	request, reply, params, slots := x.Request, x.Reply, x.Params, x.slots
+	for _, h := range []*Header{&request.Header, &request.Trailer, &reply.Header, &reply.Trailer} {
+		h.Reset("")
+	}
+	clear(params)
+	clear(slots)
+	*x = Exchange{Shard: x.Shard, Params: params[:0], slots: slots}
+	x.Request.Header, x.Request.Trailer = request.Header, request.Trailer
+	x.Reply.Header, x.Reply.Trailer = reply.Header, reply.Trailer
+}
+
+// Slot is a typed place on every exchange, asked for while a document is compiled.
+type Slot[T any] struct{ index int }
+
+// NewSlot returns the slot with that index; policy.Slot hands the indexes out.
+func NewSlot[T any](index int) Slot[T] { return Slot[T]{index} }
+
+// Get returns what was put into the slot during this exchange.
+func (s Slot[T]) Get(x *Exchange) (T, bool) {
+	v, ok := x.slots[s.index].(T)
+	return v, ok
+}
+
+// Set puts a value into the slot. A pointer costs no allocation.
+func (s Slot[T]) Set(x *Exchange, v T) { x.slots[s.index] = v }

@@ -1,0 +1,59 @@
+package policy
+
+import (
+	"log/slog"
+	"net/http"
+
+	"headgate/gateway/exchange"
+	"headgate/internal/clock"
+	"headgate/internal/counter"
+	"headgate/internal/metric"
+)
+
+// Env hands a policy everything that is not its own. Nothing is global.
+type Env struct {
+	Instance  string       // where this policy stands, such as apis/shop/policies/rate-limit; the same after a reload
+	Log       *slog.Logger // already names the instance
+	Clock     clock.Clock  // for what is not about one request; a request's "now" is Exchange.Start
+	Metrics   *metric.Registry
+	Labels    []metric.Label // api, policy: put them first on every series
+	Counters  counter.Store  // limits; shared by the nodes where the document says so
+	Consumers Consumers      // who is known
+	HTTP      *http.Client   // calls to identity providers and the like
+	Expr      Compiler       // expressions and templates
+	Keep      *Lease         // see Keep
+	Slots     *Slots         // see Slot
+}
+
+// Consumers finds known callers. It follows reloads: a consumer that was added is found without rebuilding a policy.
+type Consumers interface {
+	// ByKey returns the consumer that owns the API key with this SHA-256, or nil.
+	ByKey(sum [32]byte) *exchange.Consumer
+	// ByPassword returns the consumer with this user name and password, or nil. It may take as long as bcrypt does,
+	// unless the pair was verified lately; ready is false when only the slow way is left, which slow allows.
+	ByPassword(username, password string, slow bool) (c *exchange.Consumer, ready bool)
+	// BySubject returns the consumer that claims this token subject, or nil.
+	BySubject(subject string) *exchange.Consumer
+	// Generation changes with every reload that changed the consumers, so that results may be remembered.
+	Generation() uint64
+}
+
+// Compiler compiles expressions (CEL; plain ones such as consumer, client.ip or header.x-tenant skip it) and templates
+// (text with {expression} in it; {{ and }} are braces). Errors name the column inside the expression.
+type Compiler interface {
+	Bool(src string) (func(*exchange.Exchange) bool, error)
+	String(src string) (func(*exchange.Exchange) string, error)
+	Template(src string) (func(*exchange.Exchange) string, error)
+}
+
+// Slots counts the slots of one snapshot's exchanges.
+type Slots struct{ n int }
+
+// Len returns how many slots were handed out.
+func (s *Slots) Len() int { return s.n }
+
+// Slot returns typed state on one exchange, without string keys.
+func Slot[T any](e Env) exchange.Slot[T] {
+	e.Slots.n++
+	return exchange.NewSlot[T](e.Slots.n - 1)
+}
