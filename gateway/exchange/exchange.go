@@ -26,8 +26,9 @@ type Exchange struct {
 	Trace    Trace     // W3C trace context
 	Usage    Usage     // what was measured
 
+	Cancel   *Canceler // ends it from outside
+
 	slots []any
-	ctx   func() context.Context
 }
 
 // Claims answers questions about a verified token.
@@ -143,19 +144,19 @@ type Trace struct {
 // Context returns the exchange's context: done when the client is gone or the deadline has passed. Asking for it costs;
 // only steps that wait do.
 func (x *Exchange) Context() context.Context {
-	if x.ctx == nil {
+	if x.Cancel == nil {
 		return context.Background()
 	}
-	return x.ctx()
+	return x.Cancel.Context()
 }
 
-// Begin prepares an exchange for a new request, keeping its memory. ctx is asked for only by those who wait.
-func (x *Exchange) Begin(ctx func() context.Context, slots int) {
+// MakeSlots gives the exchange n empty slots, keeping memory.
+func (x *Exchange) MakeSlots(n int) {
 	clear(x.slots)
-	if cap(x.slots) < slots {
-		x.slots = make([]any, slots)
+	if cap(x.slots) < n {
+		x.slots = make([]any, n)
 	}
-	x.slots, x.ctx = x.slots[:slots], ctx
+	x.slots = x.slots[:n]
 }
 
 // Reset forgets everything about the last request, keeping memory, so that the exchange can be pooled.
@@ -166,7 +167,7 @@ func (x *Exchange) Reset() {
 	}
 	clear(params)
 	clear(slots)
-	*x = Exchange{Shard: x.Shard, Params: params[:0], slots: slots}
+	*x = Exchange{Shard: x.Shard, Cancel: x.Cancel, Params: params[:0], slots: slots}
 	x.Request.Header, x.Request.Trailer = request.Header, request.Trailer
 	x.Reply.Header, x.Reply.Trailer = reply.Header, reply.Trailer
 }

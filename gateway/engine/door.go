@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"net/netip"
+	"strings"
+
+	"headgate/config/model"
+	"headgate/gateway/exchange"
+)
+
+// Door is a compiled listener: what is believed of those who come through it, and what it allows.
+type Door struct {
+	Name    string
+	Config  model.Listener
+	Trusted []netip.Prefix // proxies whose word about the client is believed
+
+	EncodedSlash, EmptySegment bool // allowed in paths
+	XForwarded, RFC7239        bool // which headers tell the upstream about the client
+}
+
+// NewDoor compiles a listener whose addresses have been checked.
+func NewDoor(name string, l model.Listener, trusted []netip.Prefix) *Door {
+	d := &Door{Name: name, Config: l, Trusted: trusted}
+	for _, a := range l.AllowPath {
+		d.EncodedSlash = d.EncodedSlash || a == "encoded-slash"
+		d.EmptySegment = d.EmptySegment || a == "empty-segment"
+	}
+	d.XForwarded = l.Forwarded == "x-forwarded" || l.Forwarded == "both"
+	d.RFC7239 = l.Forwarded == "rfc7239" || l.Forwarded == "both"
+	return d
+}
+
+func (d *Door) trusts(a netip.Addr) bool {
+	for _, p := range d.Trusted {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// via is how this gateway names itself in Via (RFC 9110 section 7.6.3).
+const via = "1.1 headgate"
+
+// maxVia stops requests that were sent back to the gateway again and again by a service behind it.
+const maxVia = 10
+
+// receive finds out who the client is and replaces what it claims about itself by what is known. addr is the text of
+// the peer's address, made once for each connection. It returns false when the request has looped.
+func (d *Door) receive(x *exchange.Exchange, addr string) bool {
+	x.Client.IP = x.Client.Peer.Addr()
+	x.Client.Trusted = len(d.Trusted) > 0 && d.trusts(x.Client.IP)
+	h := &x.Request.Header
+	claims := claimsOf(h)
+	if claims.vias > 0 && strings.Count(h.Joined("Via"), via) >= maxVia {
+		return false
+	}
+	if x.Client.Trusted {
+		d.believe(x, h)
+	} else if claims.forwarded {
+		h.DelFunc(func(name, _ string) bool { return isClaim(name) })
+		claims.forwarded = false
+	}
+	d.tell(x, h, addr, claims.forwarded)
+	if claims.vias > 0 {
+		h.Set("Via", h.Joined("Via")+", "+via)
+	} else {
+		h.Add("Via", via)
+	}
+	return true
+}
+
+type claims struct {
+	forwarded bool
+	vias      int
+}
+
+// claimsOf looks once through the header for what only proxies may say.
+func claimsOf(h *exchange.Header) (c claims) {
+	for i := range h.Len() {
+		switch name := h.At(i).Name; {
+		case len(name) == 3 && exchange.EqualFold(name, "Via"):
+			c.vias++
+		case name[0]|0x20 == 'x' || name[0]|0x20 == 'f':
+			c.forwarded = c.forwarded || isClaim(name)
+		}
+	}
+	return c
+}
+
+// isClaim reports whether the field says something about the client that only a trusted proxy may say.
+func isClaim(name string) bool {
+	switch len(name) {
+	case 9:
+		return exchange.EqualFold(name, "Forwarded") || exchange.EqualFold(name, "X-Real-IP")
+	case 15:
+		return exchange.EqualFold(name, "X-Forwarded-For")
+	case 16:
+		return exchange.EqualFold(name, "X-Forwarded-Host") || exchange.EqualFold(name, "X-Forwarded-Port")
+	case 17:
+		return exchange.EqualFold(name, "X-Forwarded-Proto")
+	case 18:
+		return exchange.EqualFold(name, "X-Forwarded-Prefix") || exchange.EqualFold(name, "X-Forwarded-Server")
+	}
+	return false
+}
+
+// believe takes the client's address and scheme from a trusted proxy: of the addresses it lists, the last one that is
+// not a trusted proxy's itself.
+func (d *Door) believe(x *exchange.Exchange, h *exchange.Header) {
+	hops := h.Joined("X-Forwarded-For")
+	if hops == "" {
+		hops = forwardedFor(h.Joined("Forwarded"))
+	}
+	for hops != "" {
+		var hop string
+		if i := strings.LastIndexByte(hops, ','); i >= 0 {
+			hops, hop = hops[:i], hops[i+1:]
+		} else {
+			hops, hop = "", hops
+		}
+		addr, ok := parseHop(hop)
+		if !ok {
+			break
+		}
+		x.Client.IP = addr
+		if !d.trusts(addr) {
+			break
+		}
+	}
+	switch h.Get("X-Forwarded-Proto") {
+	case "https":
+		x.Request.Scheme, x.Client.Secure = "https", true
+	case "http":
+		x.Request.Scheme, x.Client.Secure = "http", false
+	}
+}
+
+// tell appends to, or makes, the header fields that say who the client is.
+func (d *Door) tell(x *exchange.Exchange, h *exchange.Header, addr string, claimed bool) {
+	if d.XForwarded {
+		if old := h.Joined("X-Forwarded-For"); claimed && old != "" {
+			h.Set("X-Forwarded-For", old+", "+addr)
+		} else {
+			h.Add("X-Forwarded-For", addr)
+		}
+		if !claimed || !h.Has("X-Forwarded-Proto") {
+			h.Add("X-Forwarded-Proto", x.Request.Scheme)
+		}
+		if !claimed || !h.Has("X-Forwarded-Host") {
+			h.Add("X-Forwarded-Host", x.Request.Host)
+		}
+	}
+	if d.RFC7239 {
+		element := forwardedElement(x, addr)
+		if old := h.Joined("Forwarded"); claimed && old != "" {
+			element = old + ", " + element
+		}
+		h.Set("Forwarded", element)
+	}
+}
+
+// forwardedElement is one element of RFC 7239 section 4; an IPv6 address and a host with a port are quoted.
+func forwardedElement(x *exchange.Exchange, addr string) string {
+	if strings.Contains(addr, ":") {
+		addr = `"[` + addr + `]"`
+	}
+	host := x.Request.Host
+	if !exchange.ValidName(host) {
+		host = `"` + host + `"`
+	}
+	return "for=" + addr + ";host=" + host + ";proto=" + x.Request.Scheme
+}
+
+// forwardedFor lists the for parameters of a Forwarded field.
+func forwardedFor(field string) string {
+	var hops []string
+	for element := range strings.SplitSeq(field, ",") {
+		for pair := range strings.SplitSeq(element, ";") {
+			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			if exchange.EqualFold(name, "for") {
+				hops = append(hops, strings.Trim(value, `"`))
+			}
+		}
+	}
+	return strings.Join(hops, ",")
+}
+
+// parseHop reads an address with an optional port; IPv6 may stand in brackets.
+func parseHop(hop string) (netip.Addr, bool) {
+	hop = strings.TrimSpace(hop)
+	if p, err := netip.ParseAddrPort(hop); err == nil {
+		return p.Addr().Unmap(), true
+	}
+	a, err := netip.ParseAddr(strings.Trim(hop, "[]"))
+	return a.Unmap(), err == nil
+}

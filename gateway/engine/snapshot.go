@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+
+	"headgate/gateway/exchange"
+	"headgate/gateway/policy"
+	"headgate/gateway/record"
+	"headgate/gateway/route"
+	"headgate/gateway/upstream"
+)
+
+// Snapshot is a compiled document: immutable, pinned by every exchange for its whole life, closed when the last exchange
+// of an outdated one has ended.
+type Snapshot struct {
+	Version  string    // of the document: a short hash of its content
+	Compiled time.Time // when
+	Table    *route.Table[*Route]
+	NotFound *Route   // carries the policies of every request, and answers 404
+	Routes   []*Route // all of them, for status and explain
+	Doors    map[string]*Door
+	OnSwap   []func()       // run when the snapshot becomes the current one
+	OnClose  []func() error // run when the last exchange has ended
+
+	pins [pinShards]pin
+}
+
+// Route is what one kind of request leads to. Exactly one of Upstream and Answer is set.
+type Route struct {
+	Info     *exchange.Route
+	Name     string // where it stands in the document, such as apis.shop.routes["list orders"]
+	Match    string // METHOD /path, for people
+	Chain    *policy.Chain
+	Slots    int                      // of the chain's policies
+	Rewrite  func(*exchange.Exchange) // nil: the path goes on byte for byte
+	Upstream *upstream.Upstream       // asked for the reply
+	Answer   func(*exchange.Exchange) // fills the reply: fixed answers, redirects
+	Meter    *record.RouteMeter
+}
+
+// pinShards spreads the pins so that cores do not write to one cache line; a power of two.
+const pinShards = 16
+
+type pin struct {
+	n atomic.Int64
+	_ [56]byte
+}
+
+// pinned returns how many exchanges hold the snapshot.
+func (s *Snapshot) pinned() int64 {
+	var sum int64
+	for i := range s.pins {
+		sum += s.pins[i].n.Load()
+	}
+	return sum
+}
