@@ -1,4 +1,4 @@
-// Package metric counts without a lock: every series is spread over shards, so that cores do not write to the same
+// Package metric counts without a lock: every busy series is spread over shards, so that cores do not write to the same
 // cache line. Series are asked for while a document is compiled, never during a request.
 package metric
 
@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// Shards is how many places a series is spread over; a power of two. Connections are dealt to them in turn.
+// Shards is how many places a busy series is spread over; a power of two. Connections are dealt to them in turn.
 const Shards = 8
 
 // cell is a counter with a cache line of its own.
@@ -16,20 +16,33 @@ type cell struct {
 	_ [56]byte
 }
 
-// Counter only grows.
-type Counter struct{ cells [Shards]cell }
+// Counter only grows. The zero value is ready; it takes 16 bytes until it is busy.
+type Counter struct {
+	cold atomic.Uint64
+	hot  atomic.Pointer[[Shards]cell]
+}
 
 // Add adds n at the shard (any number; it is taken modulo Shards).
-func (c *Counter) Add(shard uint32, n uint64) { c.cells[shard%Shards].n.Add(n) }
+func (c *Counter) Add(shard uint32, n uint64) {
+	if hot := c.hot.Load(); hot != nil {
+		hot[shard%Shards].n.Add(n)
+		return
+	}
+	if c.cold.Add(n) > spreadAfter {
+		c.hot.CompareAndSwap(nil, new([Shards]cell))
+	}
+}
 
 // Inc adds one at the shard.
 func (c *Counter) Inc(shard uint32) { c.Add(shard, 1) }
 
 // Value returns the sum over the shards.
 func (c *Counter) Value() uint64 {
-	var sum uint64
-	for i := range c.cells {
-		sum += c.cells[i].n.Load()
+	sum := c.cold.Load()
+	if hot := c.hot.Load(); hot != nil {
+		for i := range hot {
+			sum += hot[i].n.Load()
+		}
 	}
 	return sum
 }

@@ -43,6 +43,8 @@ type Registry struct {
 	mu       sync.Mutex
 	families map[string]*Family
 	collect  map[string]func(Emit)
+	sources  map[string]func(*Text)
+	refused  uint64 // series that were not kept because their family was full
 }
 
 // Emit hands one value of a scrape-time series to the exposition.
@@ -50,27 +52,43 @@ type Emit func(name, help string, kind Type, value float64, labels ...Label)
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	return &Registry{families: map[string]*Family{}, collect: map[string]func(Emit){}}
+	return &Registry{families: map[string]*Family{}, collect: map[string]func(Emit){}, sources: map[string]func(*Text){}}
 }
 
 // Counter returns the counter of that name and those labels. Names end in _total.
 func (r *Registry) Counter(name, help string, labels ...Label) *Counter {
-	return r.series(name, help, TypeCounter, labels, func(s *Series) { s.Counter = new(Counter) }).Counter
+	s := r.series(name, help, TypeCounter, labels, func(s *Series) { s.Counter = new(Counter) })
+	if s.Counter == nil { // the name is taken by another type: count where nobody looks rather than crash
+		return new(Counter)
+	}
+	return s.Counter
 }
 
 // Gauge returns the gauge of that name and those labels.
 func (r *Registry) Gauge(name, help string, labels ...Label) *Gauge {
-	return r.series(name, help, TypeGauge, labels, func(s *Series) { s.Gauge = new(Gauge) }).Gauge
+	s := r.series(name, help, TypeGauge, labels, func(s *Series) { s.Gauge = new(Gauge) })
+	if s.Gauge == nil { // the name is taken by another type: count where nobody looks rather than crash
+		return new(Gauge)
+	}
+	return s.Gauge
 }
 
 // Float returns the gauge of a fraction of that name and those labels.
 func (r *Registry) Float(name, help string, labels ...Label) *Float {
-	return r.series(name, help, TypeGauge, labels, func(s *Series) { s.Float = new(Float) }).Float
+	s := r.series(name, help, TypeGauge, labels, func(s *Series) { s.Float = new(Float) })
+	if s.Float == nil { // the name is taken by another type: count where nobody looks rather than crash
+		return new(Float)
+	}
+	return s.Float
 }
 
 // Histogram returns the histogram of that name and those labels; bounds are its upper bounds in ascending order.
 func (r *Registry) Histogram(name, help string, bounds []float64, labels ...Label) *Histogram {
-	return r.series(name, help, TypeHistogram, labels, func(s *Series) { s.Histogram = NewHistogram(bounds) }).Histogram
+	s := r.series(name, help, TypeHistogram, labels, func(s *Series) { s.Histogram = NewHistogram(bounds) })
+	if s.Histogram == nil { // the name is taken by another type: count where nobody looks rather than crash
+		return NewHistogram(bounds)
+	}
+	return s.Histogram
 }
 
 // Collect registers a function that is asked at every scrape, under a key that replaces an earlier one; nil removes it.
@@ -82,6 +100,18 @@ func (r *Registry) Collect(key string, f func(Emit)) {
 		return
 	}
 	r.collect[key] = f
+}
+
+// Source registers a function that writes families of its own, which no one else writes, at every scrape; a key replaces
+// an earlier one and nil removes it. It is for what has too many series to keep each in the registry.
+func (r *Registry) Source(key string, f func(*Text)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f == nil {
+		delete(r.sources, key)
+		return
+	}
+	r.sources[key] = f
 }
 
 func (r *Registry) series(name, help string, kind Type, labels []Label, fresh func(*Series)) *Series {
@@ -97,9 +127,11 @@ func (r *Registry) series(name, help string, kind Type, labels []Label, fresh fu
 	if s == nil {
 		s = &Series{Labels: slices.Clone(labels)}
 		fresh(s)
-		if len(f.series) < maxSeries {
-			f.series[key] = s
+		if len(f.series) >= maxSeries {
+			r.refused++
+			return s
 		}
+		f.series[key] = s
 	}
 	return s
 }
@@ -138,19 +170,37 @@ func containsAll(have, want []Label) bool {
 }
 
 // Visit calls series for every series of every family, in order of name and labels, and then collect for the
-// scrape-time functions.
+// scrape-time functions. The registry is not locked meanwhile, so a slow reader holds up nobody.
 func (r *Registry) Visit(series func(*Family, *Series), collect func(func(Emit))) {
+	families, all, collects := r.pinned()
+	for i, f := range families {
+		for _, s := range all[i] {
+			series(f, s)
+		}
+	}
+	for _, c := range collects {
+		collect(c)
+	}
+}
+
+// pinned copies what there is to visit.
+func (r *Registry) pinned() (families []*Family, series [][]*Series, collects []func(Emit)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, name := range sortedKeys(r.families) {
 		f := r.families[name]
-		for _, key := range sortedKeys(f.series) {
-			series(f, f.series[key])
-		}
+		families = append(families, f)
+		series = append(series, sortedValues(f.series))
 	}
-	for _, key := range sortedKeys(r.collect) {
-		collect(r.collect[key])
+	return families, series, sortedValues(r.collect)
+}
+
+func sortedValues[V any](m map[string]V) []V {
+	values := make([]V, 0, len(m))
+	for _, k := range sortedKeys(m) {
+		values = append(values, m[k])
 	}
+	return values
 }
 
 func sortedKeys[V any](m map[string]V) []string {
