@@ -2,7 +2,6 @@
 package decode
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,8 +92,7 @@ func Flatten(err error) []error {
 	if err == nil {
 		return nil
 	}
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []error
 		for _, e := range joined.Unwrap() {
 			all = append(all, Flatten(e)...)

@@ -1,24 +1,404 @@
 package decode
 
-import "go.yaml.in/yaml/v4"
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
 
-// Value decodes node strictly into the struct that into points to.
+	"go.yaml.in/yaml/v4"
+)
+
+const (
+	// maxProblems stops a document in which everything is wrong from filling memory and the reader's patience.
+	maxProblems = 1000
+	// maxDepth stops documents nested so deeply (or aliases that contain themselves) that following them exhausts the stack.
+	maxDepth = 100
+	// maxAliased stops alias bombs: it is how many values may stand in a document by alias instead of being written.
+	maxAliased = 500_000
+)
+
+// Value decodes node strictly into what into points to and returns everything wrong with it, at its line, column and
+// path below node. A nil node stands for an empty mapping: the defaults hold, and required keys are missing.
+//
+// Types: string (the text as written: no, 0123 and 1.10 stay what they are), bool, integers, floats, time.Duration,
+// size.Bytes, secret.String, whatever has UnmarshalText, pointers, slices, maps with string keys, structs (embedded ones
+// are part of the outer), any, and yaml.Node or *yaml.Node, which keep the YAML for later.
+//
+// Tags: yaml (the name), required, min and max (of numbers, durations and sizes; the length of strings, lists and maps),
+// oneof and pattern (of scalars and of each element of a list).
+//
+// A struct whose pointer has SetDefaults() is given its defaults before it is decoded, unless whoever holds it has
+// already filled it. A struct whose pointer has FromScalar(string) error may be written as a scalar.
+//
+// A key written with an explicit null counts as not written. Aliases and merge keys (<<) are followed. ${env:NAME} and
+// ${file:PATH} in scalars are replaced; see Document.
 func Value(node *yaml.Node, into any) Problems {
-	if err := node.Decode(into); err != nil {
-		return Problems{{Line: node.Line, Col: node.Column, Code: "invalid", Message: err.Error()}}
+	target := reflect.ValueOf(into)
+	if target.Kind() != reflect.Pointer || target.IsNil() {
+		return Problems{{Code: "unsupported_type", Message: fmt.Sprintf("cannot decode into %T; hand in a pointer", into)}}
 	}
+	d := newDecoder(newReferences(""))
+	d.defaults(target.Elem())
+	if node == nil {
+		node = &yaml.Node{Kind: yaml.MappingNode}
+	}
+	d.value(node, target.Elem(), "")
+	return d.problems.Sort()
+}
+
+// decoder carries one decoding: the problems so far, where it stands, and what it has learned about types.
+type decoder struct {
+	problems Problems
+	file     string
+	path     []string
+	structs  map[reflect.Type]*structInfo
+	patterns map[string]*regexp.Regexp
+	refs     *references
+	depth    int
+	aliases  int // how many aliases it is inside of
+	aliased  int // values reached through an alias, see maxAliased
+}
+
+func newDecoder(refs *references) *decoder {
+	return &decoder{structs: map[reflect.Type]*structInfo{}, refs: refs}
+}
+
+// problem notes something wrong at a node; node may be nil.
+func (d *decoder) problem(n *yaml.Node, code, format string, args ...any) {
+	if len(d.problems) > maxProblems {
+		return
+	}
+	if len(d.problems) == maxProblems {
+		code, format, args = "too_many_problems", "more than %d problems; the rest is not listed", []any{maxProblems}
+	}
+	p := Problem{File: d.file, Path: FormatPath(d.path), Code: code, Message: fmt.Sprintf(format, args...)}
+	if n != nil {
+		p.Line, p.Col = n.Line, n.Column
+	}
+	d.problems = append(d.problems, p)
+}
+
+// problemAt is problem for a key below where the decoder stands.
+func (d *decoder) problemAt(n *yaml.Node, key, code, format string, args ...any) {
+	d.push(key)
+	d.problem(n, code, format, args...)
+	d.pop()
+}
+
+func (d *decoder) push(key string) { d.path = append(d.path, key) }
+func (d *decoder) pop()            { d.path = d.path[:len(d.path)-1] }
+
+// enter follows n, which may be an alias or a whole document, to what it stands for. It returns nil, with a problem
+// noted, where nothing more can be followed; leave must be called with the same node otherwise.
+func (d *decoder) enter(n *yaml.Node) *yaml.Node {
+	start := n
+	for range maxDepth {
+		switch {
+		case n.Kind == yaml.AliasNode && n.Alias != nil:
+			n = n.Alias
+			continue
+		case n.Kind == yaml.DocumentNode && len(n.Content) == 1:
+			n = n.Content[0]
+			continue
+		}
+		break
+	}
+	if d.depth++; d.depth > maxDepth {
+		d.problem(start, "too_deep", "nested more than %d levels deep", maxDepth)
+		d.depth--
+		return nil
+	}
+	if start.Kind == yaml.AliasNode {
+		d.aliases++
+	}
+	if d.aliases > 0 && !d.afford(start) {
+		d.leave(start)
+		return nil
+	}
+	return n
+}
+
+// afford counts a value that stands there by alias, and reports whether there may be more of them.
+func (d *decoder) afford(n *yaml.Node) bool {
+	if d.aliased++; d.aliased == maxAliased+1 {
+		d.problem(n, "too_many_aliases", "aliases stand for more than %d values; write fewer, or split the document", maxAliased)
+	}
+	return d.aliased <= maxAliased
+}
+
+func (d *decoder) leave(start *yaml.Node) {
+	d.depth--
+	if start.Kind == yaml.AliasNode {
+		d.aliases--
+	}
+}
+
+// value decodes n into v and reports whether it is good enough to be checked further.
+func (d *decoder) value(start *yaml.Node, v reflect.Value, tag reflect.StructTag) bool {
+	if keepRaw(start, v) {
+		return true
+	}
+	n := d.enter(start)
+	if n == nil {
+		return false
+	}
+	defer d.leave(start)
+	if v.Kind() == reflect.Pointer {
+		return d.pointer(n, v, tag)
+	}
+	if p, ok := asPolicy(v); ok {
+		return d.policy(n, p)
+	}
+	if isText(v) {
+		return d.scalar(n, v) && d.constrain(n, v, tag)
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		return d.structure(n, v)
+	case reflect.Slice:
+		return d.slice(n, v, tag)
+	case reflect.Map:
+		return d.mapping(n, v, tag)
+	case reflect.Interface:
+		return d.free(n, v)
+	default:
+		return d.scalar(n, v) && d.constrain(n, v, tag)
+	}
+}
+
+// keepRaw stores the node itself where the target asks for it.
+func keepRaw(n *yaml.Node, v reflect.Value) bool {
+	switch v.Type() {
+	case reflect.TypeFor[*yaml.Node]():
+		v.Set(reflect.ValueOf(n))
+	case reflect.TypeFor[yaml.Node]():
+		v.Set(reflect.ValueOf(*n))
+	default:
+		return false
+	}
+	return true
+}
+
+func (d *decoder) pointer(n *yaml.Node, v reflect.Value, tag reflect.StructTag) bool {
+	if isNull(n) {
+		return true
+	}
+	fresh := reflect.New(v.Type().Elem())
+	if fresh.Elem().Kind() == reflect.Struct && isEmpty(n) && !isText(fresh.Elem()) {
+		d.problem(n, "empty_value", "nothing is written here; write {} for the defaults, or remove the key")
+		return false
+	}
+	d.defaults(fresh.Elem())
+	ok := d.value(n, fresh.Elem(), tag)
+	v.Set(fresh)
+	return ok
+}
+
+func (d *decoder) slice(n *yaml.Node, v reflect.Value, tag reflect.StructTag) bool {
+	if isNull(n) {
+		return true
+	}
+	if n.Kind != yaml.SequenceNode && !isEmpty(n) {
+		d.problem(n, "wrong_type", "expected a list, found %s; write %s", d.describe(n), d.listForm(n))
+		return false
+	}
+	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	good := true
+	for i, item := range n.Content {
+		d.push(strconv.Itoa(i))
+		good = d.element(item, list.Index(i), elementTag(tag)) && good
+		d.pop()
+	}
+	v.Set(list)
+	return d.constrain(n, v, tag) && good
+}
+
+// listForm shows how a value that stands where a list should stand is written.
+func (d *decoder) listForm(n *yaml.Node) string {
+	item := "..."
+	if n.Kind == yaml.ScalarNode {
+		if t, ok := d.text(n); ok && !t.secret {
+			item = t.show()
+		}
+	}
+	if len(d.path) == 0 {
+		return "[" + item + "]"
+	}
+	return d.path[len(d.path)-1] + ": [" + item + "]"
+}
+
+func (d *decoder) mapping(n *yaml.Node, v reflect.Value, tag reflect.StructTag) bool {
+	if isNull(n) {
+		return true
+	}
+	if v.Type().Key().Kind() != reflect.String {
+		d.problem(n, "unsupported_type", "cannot decode into a map with keys of type %s", v.Type().Key())
+		return false
+	}
+	entries, good := d.entries(n)
+	if !good && len(entries) == 0 {
+		return false
+	}
+	m := reflect.MakeMapWithSize(v.Type(), len(entries))
+	for _, e := range entries {
+		d.push(e.key.Value)
+		item := reflect.New(v.Type().Elem()).Elem()
+		good = d.element(e.value, item, "") && good
+		m.SetMapIndex(reflect.ValueOf(e.key.Value).Convert(v.Type().Key()), item)
+		d.pop()
+	}
+	v.Set(m)
+	return d.constrain(n, v, tag) && good
+}
+
+// element decodes an element of a list or a map into a fresh value. A null is an element that was forgotten, except
+// that a struct may be written as nothing where its defaults suffice.
+func (d *decoder) element(n *yaml.Node, v reflect.Value, tag reflect.StructTag) bool {
+	d.defaults(v)
+	if !isNull(n) {
+		return d.value(n, v, tag)
+	}
+	if _, policy := asPolicy(v); v.Kind() == reflect.Struct && !isText(v) && !policy {
+		return d.value(&yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column}, v, tag)
+	}
+	if v.Kind() == reflect.Interface {
+		return true
+	}
+	d.problem(n, "empty_value", "nothing is written here; give a value or remove the entry")
+	return false
+}
+
+// entry is one key of a mapping and its value.
+type entry struct{ key, value *yaml.Node }
+
+// entries returns the entries of a mapping in the order they are written, those merged in by << after them. Something
+// written as nothing has none.
+func (d *decoder) entries(n *yaml.Node) ([]entry, bool) {
+	if isEmpty(n) {
+		return nil, true
+	}
+	if n.Kind != yaml.MappingNode {
+		d.problem(n, "wrong_type", "expected a mapping, found %s", d.describe(n))
+		return nil, false
+	}
+	good := true
+	list := make([]entry, 0, len(n.Content)/2)
+	seen := newKeySet(len(n.Content) / 2)
+	var merges []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if key.Tag == "!!merge" {
+			merges = append(merges, value)
+			continue
+		}
+		if key.Kind == yaml.AliasNode && key.Alias != nil {
+			key = key.Alias
+		}
+		if key.Kind != yaml.ScalarNode {
+			d.problem(key, "wrong_type", "a key must be text, found %s", d.describe(key))
+			good = false
+			continue
+		}
+		if first := seen.add(key); first != nil {
+			d.problemAt(key, key.Value, "duplicate_key", "%q is already written at line %d", key.Value, first.Line)
+			good = false
+			continue
+		}
+		list = append(list, entry{key, value})
+	}
+	for _, m := range merges {
+		more, ok := d.merged(m, seen)
+		list, good = append(list, more...), good && ok
+	}
+	return list, good
+}
+
+// merged returns what a merge key brings: the entries of a mapping, or of a list of mappings, whose keys are not there yet.
+func (d *decoder) merged(start *yaml.Node, seen *keySet) (list []entry, good bool) {
+	n := d.enter(start)
+	if n == nil {
+		return nil, false
+	}
+	defer d.leave(start)
+	if n.Kind == yaml.SequenceNode {
+		good = true
+		for _, item := range n.Content {
+			more, ok := d.merged(item, seen)
+			list, good = append(list, more...), good && ok
+		}
+		return list, good
+	}
+	if n.Kind != yaml.MappingNode {
+		d.problem(start, "wrong_type", "<< merges a mapping or a list of mappings, found %s", d.describe(n))
+		return nil, false
+	}
+	entries, good := d.entries(n)
+	for _, e := range entries {
+		if !d.afford(start) {
+			return list, false
+		}
+		if seen.add(e.key) == nil {
+			list = append(list, e)
+		}
+	}
+	return list, good
+}
+
+// keySet remembers the keys of one mapping; small ones without a map.
+type keySet struct {
+	few  []*yaml.Node
+	many map[string]*yaml.Node
+}
+
+// fewKeys is how many keys are compared one by one; beyond it a map keeps hostile mappings from costing the square.
+const fewKeys = 12
+
+func newKeySet(n int) *keySet {
+	if n <= fewKeys {
+		return &keySet{few: make([]*yaml.Node, 0, n)}
+	}
+	return &keySet{many: make(map[string]*yaml.Node, n)}
+}
+
+// add returns the earlier node of the same key, or nil and remembers it.
+func (s *keySet) add(key *yaml.Node) *yaml.Node {
+	if s.many == nil {
+		for _, k := range s.few {
+			if k.Value == key.Value {
+				return k
+			}
+		}
+		if s.few = append(s.few, key); len(s.few) > fewKeys {
+			s.many = make(map[string]*yaml.Node, 2*len(s.few))
+			for _, k := range s.few {
+				s.many[k.Value] = k
+			}
+		}
+		return nil
+	}
+	if first := s.many[key.Value]; first != nil {
+		return first
+	}
+	s.many[key.Value] = key
 	return nil
 }
 
-// Locate turns an error that may point below node (see At), or several joined ones, into problems at their places.
-func Locate(node *yaml.Node, err error) Problems {
-	var ps Problems
-	for _, e := range Flatten(err) {
-		p := Problem{Code: "invalid_value", Message: e.Error()}
-		if node != nil {
-			p.Line, p.Col = node.Line, node.Column
-		}
-		ps = append(ps, p)
+// isNull reports whether n is an explicit null, which counts as not written.
+func isNull(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Tag == "!!null" && n.Value != ""
+}
+
+// isEmpty reports whether nothing is written, as after "key:".
+func isEmpty(n *yaml.Node) bool {
+	return n.Kind == 0 || n.Kind == yaml.ScalarNode && n.Tag == "!!null" && n.Value == "" || n.Kind == yaml.DocumentNode && len(n.Content) == 0
+}
+
+func names(fields []field) []string {
+	list := make([]string, len(fields))
+	for i, f := range fields {
+		list[i] = f.name
 	}
-	return ps
+	return slices.Clip(list)
 }
