@@ -25,10 +25,22 @@ type Exchange struct {
 	Err      *Error    // why the gateway answered by itself or broke off; nil: it did not
 	Trace    Trace     // W3C trace context
 	Usage    Usage     // what was measured
+	Original Original  // what the client asked, before any policy or rewrite changed the request
 
-	Cancel   *Canceler // ends it from outside
+	Cancel *Canceler // ends it from outside
+	Wire   Wire      // the client's
 
 	slots []any
+}
+
+// Wire is the client's side of an exchange, whatever protocol it speaks.
+type Wire interface {
+	// Inform sends an informational reply (1xx) with the given fields.
+	Inform(x *Exchange, status int, h *Header) error
+	// Reply sends x.Reply: its head, and its body up to the end. The error says that the client did not get all of it.
+	Reply(x *Exchange) error
+	// Interrupt makes a read of the request's body that is waiting return with an error.
+	Interrupt()
 }
 
 // Claims answers questions about a verified token.
@@ -50,7 +62,8 @@ type Request struct {
 	Method   string
 	Path     string // as it came, byte for byte, without the query; a rewrite replaces it
 	Query    string // what follows the '?', without it
-	HasQuery bool   // there was a '?', even with nothing behind it
+	HasQuery bool   // there was a "?", even with nothing behind it
+	Expect   bool   // the client waits for 100 (Continue) before it sends the body
 	Host     string // authority: host and optional port
 	Scheme   string // "http" or "https"
 	Proto    string // "HTTP/1.1"
@@ -123,9 +136,15 @@ func (x *Exchange) Param(name string) string {
 	return ""
 }
 
+// Original is what the client asked, for the record.
+type Original struct {
+	Method, Host, Path, Query string
+}
+
 // Usage is what was measured of an exchange.
 type Usage struct {
 	RequestBytes, ReplyBytes int64         // body bytes as they crossed the client's wire
+	UpstreamStart            time.Duration // from Exchange.Start until the upstream was asked
 	UpstreamTime             time.Duration // from asking the upstream to the head of its answer
 	Target                   string        // address of the upstream target that answered
 	Attempts                 int
@@ -167,7 +186,7 @@ func (x *Exchange) Reset() {
 	}
 	clear(params)
 	clear(slots)
-	*x = Exchange{Shard: x.Shard, Cancel: x.Cancel, Params: params[:0], slots: slots}
+	*x = Exchange{Shard: x.Shard, Cancel: x.Cancel, Wire: x.Wire, Params: params[:0], slots: slots}
 	x.Request.Header, x.Request.Trailer = request.Header, request.Trailer
 	x.Reply.Header, x.Reply.Trailer = reply.Header, reply.Trailer
 }

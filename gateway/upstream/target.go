@@ -1,0 +1,171 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"headgate/config/model"
+	"headgate/gateway/exchange"
+	"headgate/gateway/wire/h1"
+	"headgate/internal/sock"
+)
+
+// target is one address of a service and everything known about it.
+type target struct {
+	upstream *Upstream
+	address  string // host:port
+	weight   int64
+	plan     h1.Plan
+	idle     idlePool
+	owners   []owner
+
+	inFlight  atomic.Int64
+	latency   atomic.Uint64 // bits of a float64: seconds, peak-sensitive moving average
+	updated   atomic.Int64  // when, on the coarse clock
+	failures  atomic.Int64  // in a row
+	ejections atomic.Int64  // in a row
+	until     atomic.Int64  // ejected until, on the coarse clock
+	down      atomic.Bool   // its probes say so
+	why       atomic.Pointer[string]
+}
+
+func newTarget(u *Upstream, m model.Target, address string) *target {
+	t := &target{upstream: u, address: address, weight: int64(m.Weight)}
+	c := &u.config
+	t.plan = h1.Plan{Limits: &replyLimits, Target: address, Response: c.Timeouts.Response, Idle: c.Timeouts.Idle}
+	switch c.Host {
+	case "pass":
+	case "target":
+		t.plan.Host = address
+	default:
+		t.plan.Host = c.Host
+	}
+	t.idle.init(c.Pool.IdlePerTarget)
+	t.owners = make([]owner, len(t.idle.shards))
+	for i := range t.owners {
+		t.owners[i] = owner{t, uint32(i)}
+	}
+	return t
+}
+
+// owner takes connections back for the shard that they were used by. There is one for each shard, so that handing one
+// to a call allocates nothing.
+type owner struct {
+	target *target
+	shard  uint32
+}
+
+func (t *target) ownerOf(shard uint32) *owner { return &t.owners[shard%uint32(len(t.owners))] }
+
+// Free implements h1.Owner.
+func (o *owner) Free(c *h1.Conn, reusable bool) {
+	if reusable {
+		c.Idle = o.target.upstream.env.Sweeper.Coarse()
+		o.target.idle.put(o.shard, c)
+	}
+}
+
+// dial opens a connection.
+func (t *target) dial(x *exchange.Exchange) (*h1.Conn, error) {
+	ctx, cancel := context.WithTimeout(x.Context(), t.upstream.config.Timeouts.Connect)
+	defer cancel()
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "tcp", t.address)
+	if err != nil {
+		if x.Cancel != nil && x.Cancel.Canceled() {
+			return nil, &exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: err}
+		}
+		return nil, &exchange.Error{Code: exchange.UpstreamUnreachable, Source: exchange.FromUpstream, Retry: true, Cause: err}
+	}
+	sc, err := sock.New(nc, t.upstream.env.Sweeper, nil)
+	if err != nil {
+		return nil, &exchange.Error{Code: exchange.Internal, Source: exchange.FromGateway, Cause: errors.Join(err, nc.Close())}
+	}
+	return &h1.Conn{Conn: sc, Opened: t.upstream.env.Sweeper.Coarse()}, nil
+}
+
+// judge learns from how a call went. A reused connection that had died says nothing about the target, and a client that
+// went away or sent rubbish does not either.
+func (t *target) judge(x *exchange.Exchange, err error, reused bool, took time.Duration) {
+	var e *exchange.Error
+	switch {
+	case err == nil && x.Reply.Status < 502, err == nil && x.Reply.Status > 504:
+		if t.failures.Load() != 0 {
+			t.failures.Store(0)
+		}
+		if t.ejections.Load() != 0 {
+			t.ejections.Store(0)
+		}
+		t.sample(took)
+	case err == nil:
+		t.failed(took)
+	case errors.As(err, &e) && e.Source == exchange.FromUpstream && !(reused && e.Retry):
+		t.failed(took)
+	}
+}
+
+const (
+	// latencyMemory is how long a slow answer is remembered: the moving average forgets with this time constant.
+	latencyMemory = 10 * time.Second
+	// failureCost is what a failure counts as, besides the time that it took, so that a target that fails fast does not
+	// look like a fast one.
+	failureCost = 2 * time.Second
+	// maxEjectionFactor bounds how much longer each further ejection in a row lasts.
+	maxEjectionFactor = 10
+)
+
+// sample feeds the moving average. It jumps to a peak at once and comes down slowly (peak EWMA, as in Finagle). Updates
+// that race lose one of each other, which does no harm.
+func (t *target) sample(took time.Duration) {
+	if len(t.upstream.targets) == 1 {
+		return // nothing to choose from
+	}
+	now := int64(t.upstream.env.Sweeper.Coarse())
+	seconds, average := took.Seconds(), math.Float64frombits(t.latency.Load())
+	if seconds < average {
+		age := float64(now-t.updated.Load()) + float64(time.Millisecond)
+		keep := math.Exp(-age / float64(latencyMemory))
+		seconds = average*keep + seconds*(1-keep)
+	}
+	t.latency.Store(math.Float64bits(seconds))
+	t.updated.Store(now)
+}
+
+// failed counts a failure and ejects the target when there were too many in a row.
+func (t *target) failed(took time.Duration) {
+	t.sample(took + failureCost)
+	c := t.upstream.config.Ejection
+	n := t.failures.Add(1)
+	if c.Failures == 0 || n < int64(c.Failures) || !t.upstream.mayEject() {
+		return
+	}
+	now := t.upstream.env.Sweeper.Coarse()
+	if now < time.Duration(t.until.Load()) {
+		return
+	}
+	times := min(t.ejections.Add(1), maxEjectionFactor)
+	pause := min(c.For<<(times-1), maxEjectionFactor*c.For)
+	t.until.Store(int64(now + pause))
+	t.failures.Store(0)
+	t.upstream.env.Log.Warn("a target is ejected", "upstream", t.upstream.Name, "target", t.address, "failures", n, "for", pause)
+}
+
+// available reports whether the target takes new requests.
+func (t *target) available(now time.Duration) bool {
+	return t.weight > 0 && !t.down.Load() && now >= time.Duration(t.until.Load())
+}
+
+// mayEject holds ejections to the share that the document allows.
+func (u *Upstream) mayEject() bool {
+	now, out := u.env.Sweeper.Coarse(), 1
+	for _, t := range u.targets {
+		if now < time.Duration(t.until.Load()) {
+			out++
+		}
+	}
+	return out*100 <= u.config.Ejection.MaxShare*len(u.targets)
+}

@@ -1,0 +1,215 @@
+// Package upstream is where requests go: the targets of a service, how one is chosen, its idle connections and its health.
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
+	"time"
+
+	"headgate/config/decode"
+	"headgate/config/model"
+	"headgate/gateway/exchange"
+	"headgate/gateway/wire/h1"
+	"headgate/internal/clock"
+	"headgate/internal/metric"
+	"headgate/internal/sock"
+)
+
+// Env is what an upstream needs besides its part of the document.
+type Env struct {
+	Sweeper *sock.Sweeper
+	Clock   clock.Clock
+	Log     *slog.Logger
+	Metrics *metric.Registry
+}
+
+// Upstream is a service: its targets, ready to be asked. It outlives reloads that do not change it.
+type Upstream struct {
+	Name    string
+	config  model.Upstream
+	env     Env
+	targets []*target
+	balance balancer
+	probes  *probes
+}
+
+const (
+	// maxReplyHead and maxReplyFields bound the head of a reply: a service that sends more is broken or hostile.
+	maxReplyHead   = 64 << 10
+	maxReplyFields = 250
+	// maxAttempts bounds how often one exchange tries to reach a target, each time because nothing had been done yet.
+	maxAttempts = 3
+)
+
+var replyLimits = h1.Limits{Head: maxReplyHead, Fields: maxReplyFields}
+
+// New wires an upstream: no connection is made and no goroutine started. Errors point into the upstream's document.
+func New(name string, m model.Upstream, env Env) (*Upstream, error) {
+	u := &Upstream{Name: name, config: m, env: env}
+	var errs []error
+	for i, t := range m.Targets {
+		address, err := targetAddress(t.URL)
+		if err != nil {
+			errs = append(errs, decode.At(fmt.Sprintf("targets.%d", i), "%w", err))
+			continue
+		}
+		u.targets = append(u.targets, newTarget(u, t, address))
+	}
+	if len(m.Targets) == 0 {
+		errs = append(errs, decode.At("targets", "an upstream needs at least one target, such as http://10.0.0.4:9000"))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	u.balance = newBalancer(m.Balance, u.targets, rand.Uint64)
+	if m.Health != nil {
+		u.probes = &probes{upstream: u}
+	}
+	env.Metrics.Collect("upstream/"+name, u.collect)
+	return u, nil
+}
+
+// targetAddress reads http://host[:port] into a host:port to dial.
+func targetAddress(s string) (string, error) {
+	t, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%q is not a URL; write http://host:port", s)
+	case t.Scheme == "https":
+		return "", fmt.Errorf("%q: targets over TLS are not available in this version; write http://host:port", s)
+	case t.Scheme != "http" || t.Hostname() == "":
+		return "", fmt.Errorf("%q is not a target; write http://host:port", s)
+	case t.User != nil || t.RawQuery != "" || t.Fragment != "" || (t.Path != "" && t.Path != "/"):
+		return "", fmt.Errorf("%q has more than a host and a port; a path belongs into a route's rewrite", s)
+	}
+	if t.Port() == "" {
+		return t.Host + ":80", nil
+	}
+	return t.Host, nil
+}
+
+// Start begins what runs beside the requests: probes. It is called when a document that uses the upstream goes live.
+func (u *Upstream) Start() {
+	if u.probes != nil {
+		u.probes.start()
+	}
+}
+
+// Close stops the probes and closes idle connections. Calls that still run end by themselves.
+func (u *Upstream) Close() error {
+	if u.probes != nil {
+		u.probes.stop()
+	}
+	u.env.Metrics.Collect("upstream/"+u.Name, nil)
+	for _, t := range u.targets {
+		t.idle.close()
+	}
+	return nil
+}
+
+// Tidy closes connections that have been idle for too long; it is called every few seconds.
+func (u *Upstream) Tidy() {
+	for _, t := range u.targets {
+		t.idle.prune(u.env.Sweeper.Coarse() - u.config.Pool.IdleTimeout)
+	}
+}
+
+// Send asks a target and fills x.Reply up to its head; the body is read from it afterwards. Close the call at the end of
+// the exchange. The error is always an *exchange.Error, and then there is no call.
+func (u *Upstream) Send(x *exchange.Exchange) (*h1.Call, error) {
+	began := u.env.Clock.Now()
+	a := attempt{upstream: u, x: x, began: began}
+	call, err := a.run()
+	if a.target != nil {
+		x.Usage.Target = a.target.address
+	}
+	x.Usage.UpstreamTime = u.env.Clock.Now().Sub(began)
+	if err != nil {
+		return nil, err
+	}
+	return call, nil
+}
+
+// attempt is the way of one exchange to a reply.
+type attempt struct {
+	upstream *Upstream
+	x        *exchange.Exchange
+	began    time.Time
+	target   *target
+	call     *h1.Call
+	whole    bool // the request is in memory and can be sent again
+}
+
+func (a *attempt) run() (*h1.Call, error) {
+	var err error
+	for fresh := false; a.x.Usage.Attempts < maxAttempts; {
+		previous := a.target
+		if a.target = a.upstream.balance.pick(a.upstream.env.Sweeper.Coarse(), previous, fresh); a.target == nil {
+			err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
+			break
+		}
+		a.x.Usage.Attempts++
+		var reused bool
+		if reused, err = a.try(fresh); err == nil {
+			return a.call, nil
+		}
+		if !a.again(err, reused) {
+			break
+		}
+		fresh = fresh || reused
+	}
+	if a.call != nil {
+		a.call.Close()
+	}
+	return nil, err
+}
+
+// try makes one call on an idle connection or, with fresh or when there is none, on a new one.
+func (a *attempt) try(fresh bool) (reused bool, err error) {
+	t, x := a.target, a.x
+	var conn *h1.Conn
+	if !fresh {
+		conn = t.idle.take(x.Shard, a.upstream.env.Sweeper.Coarse()-a.upstream.config.Pool.IdleTimeout)
+	}
+	if reused = conn != nil; !reused {
+		if conn, err = t.dial(x); err != nil {
+			t.failed(a.upstream.env.Clock.Now().Sub(a.began))
+			return false, err
+		}
+	}
+	if a.call == nil {
+		a.call = h1.NewCall(&t.plan)
+		a.whole = a.call.Prepare(x)
+	}
+	t.inFlight.Add(1)
+	err = a.call.Do(x, conn, t.ownerOf(x.Shard), a.whole)
+	t.inFlight.Add(-1)
+	t.judge(x, err, reused, a.upstream.env.Clock.Now().Sub(a.began))
+	return reused, err
+}
+
+// again reports whether the exchange may be tried once more: nothing was done yet, because no connection was made, or
+// because a reused one died before a byte of a reply, the whole request is at hand, and it may be repeated
+// (RFC 9110 section 9.2.2).
+func (a *attempt) again(err error, reused bool) bool {
+	var e *exchange.Error
+	if !errors.As(err, &e) || !e.Retry {
+		return false
+	}
+	if a.call == nil { // never sent
+		return true
+	}
+	return reused && a.whole && !a.call.Begun() && idempotent(a.x.Request.Method)
+}
+
+func idempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
+		return true
+	}
+	return false
+}
+

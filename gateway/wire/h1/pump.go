@@ -1,0 +1,175 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"headgate/gateway/exchange"
+	"headgate/internal/sock"
+)
+
+// pump carries a request body that has not arrived yet to the upstream while the call waits for the reply, which may
+// come before the body has. It is a goroutine of its own, for large and slow bodies only.
+type pump struct {
+	conn         *Conn
+	client       exchange.Interrupter // unblocks a read of the client's body
+	mu           sync.Mutex
+	answered     bool        // under mu: the reply's head is here
+	drained      atomic.Bool // the body was read to its end; at most its last bytes are still to be written
+	done         chan struct{}
+	err          error // valid after done
+	clientFailed bool  // the body could not be read, as opposed to written
+}
+
+func startPump(x *exchange.Exchange, conn *Conn, plan *Plan) *pump {
+	p := &pump{conn: conn, client: x.Wire, done: make(chan struct{})}
+	go p.run(x, x.Request.Body, plan)
+	return p
+}
+
+func (p *pump) run(x *exchange.Exchange, body exchange.Body, plan *Plan) {
+	defer close(p.done)
+	n, err := p.copy(x, body, plan)
+	x.Usage.RequestBytes += n
+	if p.err = err; err == nil {
+		p.await(plan)
+		return
+	}
+	if p.clientFailed {
+		p.conn.Interrupt() // no reply to wait for: the request will never be complete
+	}
+}
+
+func (p *pump) copy(x *exchange.Exchange, body exchange.Body, plan *Plan) (int64, error) {
+	buf := sock.Get()
+	defer sock.Put(buf)
+	pieces := piecesOf(body.Reader, *buf)
+	var sent int64
+	var frame [20]byte
+	for {
+		if b, ok := body.Reader.(*Body); ok && body.Length >= 0 && b.relayable() {
+			n, err := b.relay(p.conn.Conn, plan.Idle)
+			p.clientFailed = errors.Is(err, errShortBody) || b.in.Conn.Expired()
+			p.drained.Store(err == nil)
+			return sent + n, err
+		}
+		piece, err := pieces()
+		if b, ok := body.Reader.(*Body); errors.Is(err, io.EOF) || (ok && b.Done()) {
+			p.drained.Store(true)
+		}
+		if len(piece) > 0 {
+			p.conn.Arm(sock.PhaseWrite, plan.Idle)
+			if werr := writePiece(p.conn.Conn, piece, body.Length < 0, frame[:0]); werr != nil {
+				return sent, werr
+			}
+			sent += int64(len(piece))
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if body.Length >= 0 && sent != body.Length {
+				p.clientFailed = true
+				return sent, errShortBody
+			}
+			return sent, p.end(x, body)
+		case err != nil:
+			p.clientFailed = true
+			return sent, err
+		}
+	}
+}
+
+// end writes what stands behind a chunked body.
+func (p *pump) end(x *exchange.Exchange, body exchange.Body) error {
+	if body.Length >= 0 {
+		return nil
+	}
+	b := append(make([]byte, 0, 64), "0\r\n"...)
+	b = x.Request.Trailer.AppendTo(b)
+	_, err := p.conn.Write(append(b, "\r\n"...))
+	return err
+}
+
+// await starts the time that the upstream has for its reply, unless that has come already.
+func (p *pump) await(plan *Plan) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.answered {
+		p.conn.Arm(sock.PhaseWrite, plan.Response)
+	}
+}
+
+// replied says that the reply's head is here, so that its time has stopped.
+func (p *pump) replied() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answered = true
+}
+
+// finished reports whether the whole body was written.
+func (p *pump) finished() bool {
+	select {
+	case <-p.done:
+		return p.err == nil
+	default:
+		return false
+	}
+}
+
+// stop waits for the goroutine and returns why it ended. A body that is still being waited for is given up; one whose
+// last bytes are being written is let finish if the connection is worth it.
+func (p *pump) stop(letFinish bool) error {
+	select {
+	case <-p.done:
+		return p.err
+	default:
+	}
+	if !letFinish || !p.drained.Load() {
+		p.conn.Interrupt()
+		p.client.Interrupt()
+	}
+	<-p.done
+	return p.err
+}
+
+// piecesOf returns a function that returns the next piece of a body, without a copy if the reader can do that.
+func piecesOf(r io.Reader, buf []byte) func() ([]byte, error) {
+	if p, ok := r.(exchange.Piecewise); ok {
+		return p.Next
+	}
+	return func() ([]byte, error) {
+		n, err := r.Read(buf)
+		return buf[:n], err
+	}
+}
+
+// writePiece writes one piece of a body, as a chunk if it is chunked.
+func writePiece(c *sock.Conn, piece []byte, chunked bool, frame []byte) error {
+	if !chunked {
+		_, err := c.Write(piece)
+		return err
+	}
+	if _, err := c.Write(appendChunkSize(frame, len(piece))); err != nil {
+		return err
+	}
+	if _, err := c.Write(piece); err != nil {
+		return err
+	}
+	_, err := c.Write(crlf)
+	return err
+}
+
+var crlf = []byte("\r\n")
+
+func appendChunkSize(b []byte, n int) []byte {
+	const digits = "0123456789abcdef"
+	shift := 0
+	for n>>shift >= 16 {
+		shift += 4
+	}
+	for ; shift >= 0; shift -= 4 {
+		b = append(b, digits[n>>shift&15])
+	}
+	return append(b, "\r\n"...)
+}

@@ -1,0 +1,81 @@
+package sock
+
+import (
+	"io"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The sockets are non-blocking, so these calls never wait, and telling the scheduler about them, as package syscall
+// does, would cost more than it could win.
+
+func (c *Conn) readCall(fd uintptr) bool {
+	t := &c.in
+	if c.lease != nil {
+		t.p = c.lease.room()
+	}
+	if len(t.p) == 0 {
+		return true
+	}
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&t.p[0])), uintptr(len(t.p)))
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			if c.lease != nil {
+				c.lease.release()
+			}
+			return false
+		case errno != 0:
+			t.err = os.NewSyscallError("read", errno)
+		case n == 0:
+			t.err = io.EOF
+		default:
+			t.n = int(n)
+		}
+		return true
+	}
+}
+
+func (c *Conn) writeCall(fd uintptr) bool {
+	t := &c.out
+	for t.n < len(t.p) {
+		rest := t.p[t.n:]
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest)))
+		switch {
+		case errno == syscall.EINTR:
+		case errno == syscall.EAGAIN:
+			return false
+		case errno != 0:
+			t.err = os.NewSyscallError("write", errno)
+			return true
+		default:
+			t.n += int(n)
+		}
+	}
+	return true
+}
+
+func (c *Conn) peekCall(fd uintptr) {
+	var b [1]byte
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1,
+		syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+	c.quiet = errno == syscall.EAGAIN
+}
+
+// peerClosed reports whether the peer has closed its sending side or reset the connection, also when bytes that it sent
+// before are still unread.
+func (c *Conn) peerClosed() bool {
+	closed := false
+	err := c.raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		if n, err := unix.Poll(fds, 0); err == nil && n > 0 {
+			closed = fds[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+		}
+	})
+	return err == nil && closed
+}

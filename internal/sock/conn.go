@@ -1,0 +1,192 @@
+// Package sock is a TCP connection as the data plane wants it: reads and writes without the runtime's per-call
+// bookkeeping, deadlines by one sweep instead of a timer each, and no buffer held while nothing happens.
+package sock
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Conn is one TCP connection. One goroutine may read while another writes.
+type Conn struct {
+	tcp     *net.TCPConn
+	raw     syscall.RawConn
+	in, out transfer
+	peek    func(fd uintptr) // sets quiet
+	quiet   bool
+	lease   *Reader // whose buffer is given back while a read waits
+
+	sweeper     *Sweeper
+	prev, next  *Conn // the sweeper's list
+	deadline    atomic.Int64
+	phase       atomic.Uint32 // which direction the deadline is for
+	expired     atomic.Bool
+	interrupted atomic.Bool
+	closed      atomic.Bool
+
+	serving atomic.Uint64 // odd while a request is being answered
+	seen    uint64        // the sweeper's: serving at its last look
+	onGone  func()        // called by the sweeper when the peer has gone while serving
+}
+
+// transfer is one direction: the argument and the result of a system call made inside the runtime's wait loop. The
+// closure is made once for each connection, so that a call allocates nothing.
+type transfer struct {
+	p    []byte
+	n    int
+	err  error
+	call func(fd uintptr) bool
+}
+
+// The phases a deadline may be for.
+const (
+	PhaseRead  uint32 = iota // a read times out; writing still works, for the answer that says so
+	PhaseWrite               // a write, and any read beside it
+)
+
+// ErrNotTCP says that a connection cannot be driven by raw system calls.
+var ErrNotTCP = errors.New("sock: not a TCP connection")
+
+// New takes over an open connection and gives it to the sweeper. onGone may be nil; see Serving.
+func New(nc net.Conn, s *Sweeper, onGone func()) (*Conn, error) {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		return nil, ErrNotTCP
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{tcp: tcp, raw: raw, sweeper: s, onGone: onGone}
+	c.in.call, c.out.call, c.peek = c.readCall, c.writeCall, c.peekCall
+	s.add(c)
+	return c, nil
+}
+
+// TCP returns the connection below, for what the kernel relays by itself.
+func (c *Conn) TCP() *net.TCPConn { return c.tcp }
+
+// Read reads what is there, waiting for it if nothing is. At the end of the stream it returns 0 and io.EOF.
+func (c *Conn) Read(p []byte) (int, error) {
+	c.in.p, c.in.n, c.in.err = p, 0, nil
+	err := c.raw.Read(c.in.call)
+	return c.result(&c.in, err)
+}
+
+// Write writes all of p.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.out.p, c.out.n, c.out.err = p, 0, nil
+	err := c.raw.Write(c.out.call)
+	return c.result(&c.out, err)
+}
+
+func (c *Conn) result(t *transfer, err error) (int, error) {
+	t.p = nil
+	if err == nil {
+		err = t.err
+	}
+	if err != nil && c.interrupted.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ErrInterrupted
+	}
+	return t.n, err
+}
+
+// Quiet reports whether an idle connection is open and has nothing to read: one that shows bytes or its end must not be
+// used again, since what it says was not asked for.
+func (c *Conn) Quiet() bool {
+	c.quiet = false
+	return c.raw.Control(c.peek) == nil && c.quiet
+}
+
+// ErrInterrupted is returned by what was blocked when the connection was interrupted.
+var ErrInterrupted = errors.New("sock: interrupted")
+
+// Close closes the connection. Closing twice is harmless.
+func (c *Conn) Close() error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	c.sweeper.remove(c)
+	return c.tcp.Close()
+}
+
+// CloseWrite ends the sending side, so that the peer reads everything that was sent before it sees the end.
+func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }
+
+// Reset closes the connection so that the peer learns that it did not end well.
+func (c *Conn) Reset() {
+	_ = c.tcp.SetLinger(0) // best effort: without it the peer sees an ordinary end of a message cut short
+	_ = c.Close()
+}
+
+// RemoteAddr returns the peer's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
+
+// past is a time at which everything has expired.
+var past = time.Unix(1, 0)
+
+// Interrupt unblocks whatever waits on the connection, which is of no use afterwards.
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.tcp.SetDeadline(past) // fails only on a closed connection, where nothing waits
+}
+
+// Interrupted reports whether Interrupt was called.
+func (c *Conn) Interrupted() bool { return c.interrupted.Load() }
+
+// WakeReader unblocks a waiting read; see Rearm for making reads possible again.
+func (c *Conn) WakeReader() { _ = c.tcp.SetReadDeadline(past) }
+
+// Rearm makes reads possible again after WakeReader.
+func (c *Conn) Rearm() { _ = c.tcp.SetReadDeadline(time.Time{}) }
+
+// Arm lets what the phase says time out when d has passed. A d of 0 disarms.
+func (c *Conn) Arm(phase uint32, d time.Duration) {
+	if d == 0 {
+		c.deadline.Store(0)
+		return
+	}
+	at := c.sweeper.deadline(d)
+	c.phase.Store(phase)
+	c.deadline.Store(at)
+	c.sweeper.expect(at)
+}
+
+// Disarm takes the deadline away.
+func (c *Conn) Disarm() { c.deadline.Store(0) }
+
+// Expired reports whether an armed deadline has passed. The connection is of no use afterwards, but for a last write
+// after a read timed out.
+func (c *Conn) Expired() bool { return c.expired.Load() }
+
+// expire is called by the sweeper.
+func (c *Conn) expire() {
+	c.deadline.Store(0)
+	c.expired.Store(true)
+	if c.phase.Load() == PhaseRead {
+		_ = c.tcp.SetReadDeadline(past)
+		return
+	}
+	_ = c.tcp.SetDeadline(past)
+}
+
+// Serving says that from now until Served a peer that closes its side is gone: the sweeper looks every second and calls
+// onGone. One that gets its answer within that second was never noticed, so a client may close its sending side early.
+func (c *Conn) Serving() { c.serving.Add(1) }
+
+// Served ends Serving.
+func (c *Conn) Served() { c.serving.Add(1) }
+
+// checkGone is called by the sweeper.
+func (c *Conn) checkGone() {
+	now := c.serving.Load()
+	inFlight := now&1 == 1 && now == c.seen
+	c.seen = now
+	if inFlight && c.onGone != nil && c.peerClosed() && c.serving.Load() == now {
+		c.onGone()
+	}
+}
