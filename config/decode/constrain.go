@@ -128,7 +128,7 @@ func (d *decoder) oneOf(n *yaml.Node, v reflect.Value, set []string) bool {
 	}
 	hint := ""
 	shown := d.describe(n)
-	if shown != masked {
+	if shown != masked && len(d.problems) <= maxProblems {
 		hint = text.DidYouMean(found, set)
 	}
 	d.problem(n, "not_one_of", "%s is not allowed; write %s%s", shown, text.List(set), hint)

@@ -17,17 +17,22 @@ type Problem struct {
 	Message string `json:"message"`        // what was found and what is allowed
 }
 
+// Place returns "file:line:col", as far as they are known.
+func (p Problem) Place() string {
+	switch {
+	case p.Line > 0 && p.File != "":
+		return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
+	case p.Line > 0:
+		return fmt.Sprintf("%d:%d", p.Line, p.Col)
+	}
+	return p.File
+}
+
 // String returns "file:line:col: path: message [code]".
 func (p Problem) String() string {
 	var b strings.Builder
-	if p.File != "" {
-		fmt.Fprintf(&b, "%s:", p.File)
-	}
-	if p.Line > 0 {
-		fmt.Fprintf(&b, "%d:%d:", p.Line, p.Col)
-	}
-	if b.Len() > 0 {
-		b.WriteByte(' ')
+	if place := p.Place(); place != "" {
+		b.WriteString(place + ": ")
 	}
 	if p.Path != "" {
 		fmt.Fprintf(&b, "%s: ", p.Path)

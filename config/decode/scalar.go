@@ -205,6 +205,9 @@ func leadingZero(t scalarText, digits string) string {
 		return "; a number must not begin with 0"
 	}
 	if rest := strings.TrimLeft(digits, "0"); rest != "" {
+		if strings.ContainsAny(rest, "89") {
+			return "; write " + rest
+		}
 		return "; write " + rest + ", or 0o" + rest + " for octal"
 	}
 	return "; write 0"
@@ -263,10 +266,29 @@ func (d *decoder) describe(n *yaml.Node) string {
 	if isNull(n) || isEmpty(n) {
 		return "nothing"
 	}
-	if n.Tag == referenceTag || n.Tag == brokenTag || strings.Contains(n.Value, "${") {
+	if n.Tag == referenceTag || n.Tag == brokenTag || n.Tag != literalTag && strings.Contains(n.Value, "${") {
 		return masked
 	}
 	return quote(n.Value)
+}
+
+// describeFor is describe where a value of a type should stand: a type that holds secrets may have been given one.
+func (d *decoder) describeFor(n *yaml.Node, t reflect.Type) string {
+	if s := d.describe(n); n.Kind != yaml.ScalarNode || !d.holdsSecret(t) {
+		return s
+	}
+	return masked
+}
+
+// holdsSecret reports whether a secret may stand in a value of the type.
+func (d *decoder) holdsSecret(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		return d.holdsSecret(t.Elem())
+	case reflect.Struct:
+		return t == reflect.TypeFor[secret.String]() || !opaque(t) && d.info(t).secret
+	}
+	return false
 }
 
 // free decodes into any: map[string]any, []any, string, int64, float64, bool or nil, by YAML 1.2's core schema.

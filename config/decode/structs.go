@@ -28,6 +28,7 @@ type structInfo struct {
 	nested   []int // fields that are structs, which may have defaults
 	defaults bool  // it, or something in it, has SetDefaults
 	scalar   bool  // it has FromScalar
+	secret   bool  // a secret may stand in it
 }
 
 func (s *structInfo) find(name string) *field {
@@ -54,6 +55,7 @@ func (d *decoder) info(t reflect.Type) *structInfo {
 		if f.Type.Kind() == reflect.Struct && f.IsExported() && !opaque(f.Type) && d.info(f.Type).defaults {
 			s.nested, s.defaults = append(s.nested, i), true
 		}
+		s.secret = s.secret || f.IsExported() && d.holdsSecret(f.Type)
 		name, inline, skip := fieldName(f)
 		switch {
 		case skip:
@@ -118,7 +120,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value) bool {
 		if info.scalar {
 			short = " or its short form"
 		}
-		d.problem(n, "wrong_type", "expected a mapping with the keys %s%s, found %s", allowed(info), short, d.describe(n))
+		d.problem(n, "wrong_type", "expected a mapping with the keys %s%s, found %s", allowed(info), short, d.describeFor(n, v.Type()))
 		return false
 	}
 	entries, good := d.entries(n)
@@ -159,7 +161,7 @@ func (d *decoder) fromScalar(n *yaml.Node, v reflect.Value, info *structInfo) bo
 		return false
 	}
 	if err := v.Addr().Interface().(scalarer).FromScalar(t.value); err != nil {
-		if t.secret {
+		if t.secret || info.secret {
 			d.problem(n, "invalid_value", "%s is not what belongs here", masked)
 			return false
 		}
@@ -181,6 +183,9 @@ func (d *decoder) fromScalar(n *yaml.Node, v reflect.Value, info *structInfo) bo
 }
 
 func (d *decoder) unknownKey(key *yaml.Node, info *structInfo) {
+	if len(d.problems) > maxProblems {
+		return // looking for what was meant is the expensive part
+	}
 	hint := text.DidYouMean(key.Value, names(info.fields))
 	if hint == "" {
 		hint = "; allowed: " + allowed(info)

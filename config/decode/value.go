@@ -145,6 +145,10 @@ func (d *decoder) value(start *yaml.Node, v reflect.Value, tag reflect.StructTag
 		return false
 	}
 	defer d.leave(start)
+	if n.Kind != yaml.ScalarNode && n.Tag != "" && n.Tag != "!!map" && n.Tag != "!!seq" {
+		d.problem(n, "unknown_tag", "the tag %s has no meaning here; remove it", n.Tag)
+		return false
+	}
 	if v.Kind() == reflect.Pointer {
 		return d.pointer(n, v, tag)
 	}
@@ -201,7 +205,7 @@ func (d *decoder) slice(n *yaml.Node, v reflect.Value, tag reflect.StructTag) bo
 		return true
 	}
 	if n.Kind != yaml.SequenceNode && !isEmpty(n) {
-		d.problem(n, "wrong_type", "expected a list, found %s; write %s", d.describe(n), d.listForm(n))
+		d.problem(n, "wrong_type", "expected a list, found %s; write %s", d.describeFor(n, v.Type()), d.listForm(n, v.Type()))
 		return false
 	}
 	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
@@ -216,9 +220,9 @@ func (d *decoder) slice(n *yaml.Node, v reflect.Value, tag reflect.StructTag) bo
 }
 
 // listForm shows how a value that stands where a list should stand is written.
-func (d *decoder) listForm(n *yaml.Node) string {
+func (d *decoder) listForm(n *yaml.Node, list reflect.Type) string {
 	item := "..."
-	if n.Kind == yaml.ScalarNode {
+	if n.Kind == yaml.ScalarNode && !d.holdsSecret(list) {
 		if t, ok := d.text(n); ok && !t.secret {
 			item = t.show()
 		}
@@ -235,6 +239,10 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, tag reflect.StructTag) 
 	}
 	if v.Type().Key().Kind() != reflect.String {
 		d.problem(n, "unsupported_type", "cannot decode into a map with keys of type %s", v.Type().Key())
+		return false
+	}
+	if n.Kind == yaml.ScalarNode && !isEmpty(n) {
+		d.problem(n, "wrong_type", "expected a mapping, found %s", d.describeFor(n, v.Type()))
 		return false
 	}
 	entries, good := d.entries(n)
@@ -268,121 +276,6 @@ func (d *decoder) element(n *yaml.Node, v reflect.Value, tag reflect.StructTag) 
 	}
 	d.problem(n, "empty_value", "nothing is written here; give a value or remove the entry")
 	return false
-}
-
-// entry is one key of a mapping and its value.
-type entry struct{ key, value *yaml.Node }
-
-// entries returns the entries of a mapping in the order they are written, those merged in by << after them. Something
-// written as nothing has none.
-func (d *decoder) entries(n *yaml.Node) ([]entry, bool) {
-	if isEmpty(n) {
-		return nil, true
-	}
-	if n.Kind != yaml.MappingNode {
-		d.problem(n, "wrong_type", "expected a mapping, found %s", d.describe(n))
-		return nil, false
-	}
-	good := true
-	list := make([]entry, 0, len(n.Content)/2)
-	seen := newKeySet(len(n.Content) / 2)
-	var merges []*yaml.Node
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		if key.Tag == "!!merge" {
-			merges = append(merges, value)
-			continue
-		}
-		if key.Kind == yaml.AliasNode && key.Alias != nil {
-			key = key.Alias
-		}
-		if key.Kind != yaml.ScalarNode {
-			d.problem(key, "wrong_type", "a key must be text, found %s", d.describe(key))
-			good = false
-			continue
-		}
-		if first := seen.add(key); first != nil {
-			d.problemAt(key, key.Value, "duplicate_key", "%q is already written at line %d", key.Value, first.Line)
-			good = false
-			continue
-		}
-		list = append(list, entry{key, value})
-	}
-	for _, m := range merges {
-		more, ok := d.merged(m, seen)
-		list, good = append(list, more...), good && ok
-	}
-	return list, good
-}
-
-// merged returns what a merge key brings: the entries of a mapping, or of a list of mappings, whose keys are not there yet.
-func (d *decoder) merged(start *yaml.Node, seen *keySet) (list []entry, good bool) {
-	n := d.enter(start)
-	if n == nil {
-		return nil, false
-	}
-	defer d.leave(start)
-	if n.Kind == yaml.SequenceNode {
-		good = true
-		for _, item := range n.Content {
-			more, ok := d.merged(item, seen)
-			list, good = append(list, more...), good && ok
-		}
-		return list, good
-	}
-	if n.Kind != yaml.MappingNode {
-		d.problem(start, "wrong_type", "<< merges a mapping or a list of mappings, found %s", d.describe(n))
-		return nil, false
-	}
-	entries, good := d.entries(n)
-	for _, e := range entries {
-		if !d.afford(start) {
-			return list, false
-		}
-		if seen.add(e.key) == nil {
-			list = append(list, e)
-		}
-	}
-	return list, good
-}
-
-// keySet remembers the keys of one mapping; small ones without a map.
-type keySet struct {
-	few  []*yaml.Node
-	many map[string]*yaml.Node
-}
-
-// fewKeys is how many keys are compared one by one; beyond it a map keeps hostile mappings from costing the square.
-const fewKeys = 12
-
-func newKeySet(n int) *keySet {
-	if n <= fewKeys {
-		return &keySet{few: make([]*yaml.Node, 0, n)}
-	}
-	return &keySet{many: make(map[string]*yaml.Node, n)}
-}
-
-// add returns the earlier node of the same key, or nil and remembers it.
-func (s *keySet) add(key *yaml.Node) *yaml.Node {
-	if s.many == nil {
-		for _, k := range s.few {
-			if k.Value == key.Value {
-				return k
-			}
-		}
-		if s.few = append(s.few, key); len(s.few) > fewKeys {
-			s.many = make(map[string]*yaml.Node, 2*len(s.few))
-			for _, k := range s.few {
-				s.many[k.Value] = k
-			}
-		}
-		return nil
-	}
-	if first := s.many[key.Value]; first != nil {
-		return first
-	}
-	s.many[key.Value] = key
-	return nil
 }
 
 // isNull reports whether n is an explicit null, which counts as not written.
