@@ -14,7 +14,7 @@ type Rate struct {
 type Result struct {
 	Allowed    bool
 	Remaining  int64         // units that could be taken right now
-	RetryAfter time.Duration // until the cost could be taken; 0 when allowed
+	RetryAfter time.Duration // until the cost could be taken; 0 when allowed; negative: never, it is more than the burst
 	Reset      time.Duration // until the bucket is full again
 }
 
@@ -27,6 +27,6 @@ type Store interface {
 // Limiter spends from buckets by key.
 type Limiter interface {
 	// Take spends cost from the key's bucket at the time now. ready is false when the answer needs waiting for a shared
-	// store; then the caller must ask again with wait set, from where it may block.
+	// store; then the caller must ask again with wait set, from where it may block. A cost of 0 asks without spending.
 	Take(key string, cost int64, now time.Time, wait bool) (r Result, ready bool, err error)
 }
