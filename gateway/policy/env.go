@@ -38,12 +38,18 @@ type Consumers interface {
 	Generation() uint64
 }
 
-// Compiler compiles expressions (CEL; plain ones such as consumer, client.ip or header.x-tenant skip it) and templates
-// (text with {expression} in it; {{ and }} are braces). Errors name the column inside the expression.
+// Compiler compiles expressions (CEL; plain ones such as consumer, client.ip or header.x-tenant == "a" skip it) and
+// templates (text with {expression} in it; {{ and }} are braces). What can be said and when it is evaluated: see
+// gateway/expr. Errors name the place inside the expression.
 type Compiler interface {
-	Bool(src string) (func(*exchange.Exchange) bool, error)
+	// Bool compiles a condition. Its error, at evaluation, says that there is no answer (a claim of another type than
+	// expected, more to look at than allowed): whoever guards with a condition must take that for "guard".
+	Bool(src string) (func(*exchange.Exchange) (bool, error), error)
+	// String compiles an expression to text. Where there is no answer the text is "", which is counted.
 	String(src string) (func(*exchange.Exchange) string, error)
-	Template(src string) (func(*exchange.Exchange) string, error)
+	// Template compiles text with expressions in it. Each expression's text goes through every escape in turn (such as
+	// url.PathEscape for a path); what stands outside the braces does not.
+	Template(src string, escape ...func(string) string) (func(*exchange.Exchange) string, error)
 }
 
 // Slots counts the slots of one snapshot's exchanges.

@@ -15,9 +15,9 @@ type Instance struct {
 	Kind, Name   string
 	Stage        Stage
 	Hooks        Hooks
-	When         func(*exchange.Exchange) bool // nil: always
-	Shadow       bool                          // evaluate and record, but let pass
-	AllowOnError bool                          // what follows a Fail: go on, or refuse
+	When         func(*exchange.Exchange) (bool, error) // nil: always
+	Shadow       bool                                   // evaluate and record, but let pass
+	AllowOnError bool                                   // what follows a Fail: go on, or refuse
 	Log          *slog.Logger
 	Metrics      *metric.Registry
 	Labels       []metric.Label // api, policy
@@ -37,7 +37,18 @@ const (
 
 var decisionNames = [decisions]string{"answered", "failed", "shadow_answered", "shadow_failed"}
 
-func (i *Instance) applies(x *exchange.Exchange) bool { return i.When == nil || i.When(x) }
+// applies reports whether the policy is in force for the exchange. Where its condition has no answer, what guards does
+// guard, and what only shapes or remembers replies leaves them alone.
+func (i *Instance) applies(x *exchange.Exchange) bool {
+	if i.When == nil {
+		return true
+	}
+	yes, err := i.When(x)
+	if err != nil {
+		return i.Stage < Shape
+	}
+	return yes
+}
 
 // run asks Now and, only if that cannot tell without waiting, Later.
 func (s *Step) run(x *exchange.Exchange) Verdict {
