@@ -4,69 +4,64 @@ import (
 	"strings"
 	"testing"
 
-	"headgate/config/decode"
 	"headgate/gateway/exchange"
 	"headgate/gateway/policy"
+	"headgate/internal/metric"
 )
 
-// Bench is one policy and the world that it stands in, for tests that call its hooks themselves. A test may build the
-// policy again on the same bench, as a reload does.
+// Bench is one policy in a world of its own whose hooks a test calls one by one.
 type Bench struct {
 	*World
 	Hooks policy.Hooks
 
-	kind  policy.Kind
-	slots int
+	kind    policy.Kind
+	current *Policy
 }
 
-// Open builds a policy of that kind from its options in YAML and fails the test when they are not valid.
+// Open builds a policy from its options in YAML. It is closed when the test ends.
 func Open(t testing.TB, kind policy.Kind, options string) *Bench {
 	t.Helper()
 	b := &Bench{World: New(t), kind: kind}
-	b.Reload(t, options)
+	b.Reload(options)
 	return b
 }
 
-// Reload builds the policy anew, before the old one is closed, and returns the old hooks.
-func (b *Bench) Reload(t testing.TB, options string) policy.Hooks {
-	t.Helper()
-	p := b.Build(b.kind, options)
-	t.Cleanup(func() {
-		if err := p.lease.Release(); err != nil {
-			t.Error(err)
-		}
-	})
-	old := b.Hooks
-	b.Hooks, b.slots = p.Hooks, p.slots
-	return old
+// Reload builds the policy anew, as a reload does, while the old one still stands.
+func (b *Bench) Reload(options string) {
+	b.T.Helper()
+	b.current = b.Build(b.kind, options)
+	b.T.Cleanup(b.current.Close)
+	b.Hooks = b.current.Hooks
 }
 
-// Problems returns what is wrong with options, one line for each problem, without places.
-func Problems(t testing.TB, kind policy.Kind, options string) string {
+// Run carries one exchange through the policy.
+func (b *Bench) Run(x *exchange.Exchange, upstream Upstream) Outcome {
+	return b.current.Run(x, upstream)
+}
+
+// Exchange returns an exchange for a request at the world's time, with places for the policy's slots.
+func (b *Bench) Exchange(line string, header ...string) *exchange.Exchange {
+	x := Request(line, header...)
+	x.Start = b.Clock.Now()
+	x.MakeSlots(b.current.slots)
+	return x
+}
+
+// Count returns the value of one of the policy's counters.
+func (b *Bench) Count(name string, labels ...metric.Label) uint64 {
+	all := append([]metric.Label{{Name: "api", Value: "shop"}, {Name: "policy", Value: b.kind.Name}}, labels...)
+	return b.Metrics.Counter(name, "", all...).Value()
+}
+
+// Wrong returns what is wrong with options, one line for each problem, without lines and columns.
+func Wrong(t testing.TB, kind policy.Kind, options string) string {
 	t.Helper()
 	var lines []string
 	for _, p := range New(t).Problems(kind, options) {
 		p.Line, p.Col = 0, 0
-		lines = append(lines, decode.Problem.String(p))
+		lines = append(lines, p.String())
 	}
 	return strings.Join(lines, "\n")
-}
-
-// Exchange returns an exchange for a request with the given header lines ("Name: value"), from 192.0.2.1, at the
-// bench's time.
-func (b *Bench) Exchange(method, target string, lines ...string) *exchange.Exchange {
-	x := Request(method+" "+target, lines...)
-	x.Start = b.Clock.Now()
-	x.MakeSlots(b.slots)
-	return x
-}
-
-// Fill adds header lines ("Name: value").
-func Fill(h *exchange.Header, lines ...string) {
-	for _, line := range lines {
-		name, value, _ := strings.Cut(line, ":")
-		h.Add(name, strings.TrimLeft(value, " "))
-	}
 }
 
 // Lines returns a header's fields as "Name: value", in order.
@@ -76,4 +71,12 @@ func Lines(h *exchange.Header) []string {
 		lines = append(lines, name+": "+value)
 	}
 	return lines
+}
+
+// Fill adds header lines ("Name: value").
+func Fill(h *exchange.Header, lines ...string) {
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, ": ")
+		h.Add(name, value)
+	}
 }
