@@ -125,7 +125,8 @@ func TestJSONIsADocumentToo(t *testing.T) {
 }
 
 func TestFilesAreMergedAndNamesMayStandOnce(t *testing.T) {
-	l, ps := read(t, "apis:\n  a: {upstream: u}\n---\napis:\n  b: {upstream: u}\n", "apis:\n  c: {upstream: u}\nupstreams: {u: http://u}\n", "", "# nothing\n")
+	l, ps := read(t, "apis:\n  a: {upstream: u}\n---\napis:\n  b: {upstream: u}\n",
+		"apis:\n  c: {upstream: u}\nupstreams: {u: http://u}\n", "", "# nothing\n")
 	if len(ps) > 0 || len(l.Document.APIs) != 3 || len(l.Objects("apis")) != 3 {
 		t.Errorf("%v %v", ps, l.Document.APIs)
 	}
@@ -174,7 +175,8 @@ func TestEverythingCanBeFoundAgain(t *testing.T) {
 
 func TestAHashChangesWithTheContentAlone(t *testing.T) {
 	t.Setenv("HEADGATE_TEST_SECRET", "one")
-	base := "x-p: &p {limit: 1}\napis:\n  shop: {version: \"${env:HEADGATE_TEST_SECRET}\", policies: [rate-limit: *p]}\n  other: {}\npolicies: [cors]\n"
+	base := "x-p: &p {limit: 1}\napis:\n" +
+		"  shop: {version: \"${env:HEADGATE_TEST_SECRET}\", policies: [rate-limit: *p]}\n  other: {}\npolicies: [cors]\n"
 	l, ps := read(t, base)
 	if len(ps) > 0 {
 		t.Fatal(ps)
@@ -267,7 +269,8 @@ func routes(n int) []byte {
 		if i%100 == 0 {
 			fmt.Fprintf(&b, "  api%d:\n    base_path: /api%d\n    upstream: orders\n    routes:\n", i/100, i/100)
 		}
-		fmt.Fprintf(&b, "      route %d:\n        match: GET /orders/%d/{id}\n        policies:\n          - rate-limit: {limit: 100, per: 1m}\n", i, i)
+		fmt.Fprintf(&b, "      route %d:\n        match: GET /orders/%d/{id}\n", i, i)
+		b.WriteString("        policies:\n          - rate-limit: {limit: 100, per: 1m}\n")
 	}
 	return []byte(b.String())
 }

@@ -93,7 +93,8 @@ func (d *decoder) oneKind(n *yaml.Node, keys []entry, envelope []string) (entry,
 			d.problemAt(e.key, key, "unknown_key", "%s stands beside %s; indent it further to make it one of its options",
 				quote(key), kind.key.Value)
 		default:
-			d.problemAt(e.key, key, "unknown_key", "%s and %s stand in one entry; begin each policy with its own \"- \" (beside a policy only %s are allowed)",
+			d.problemAt(e.key, key, "unknown_key", "%s and %s stand in one entry; "+
+				"begin each policy with its own \"- \" (beside a policy only %s are allowed)",
 				kind.key.Value, quote(key), strings.Join(envelope, ", "))
 		}
 	}
