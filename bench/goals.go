@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"headgate/bench/figure"
+	"headgate/bench/peers"
+)
+
+// goal is a figure that Headgate shall reach: at most limit, either by itself or as a ratio.
+type goal struct {
+	id      string
+	metric  metric
+	against peers.Kind // ratio to this contestant, same case and round
+	ownID   string     // ratio to Headgate's own figure in this case, same round
+	limit   float64
+}
+
+// goals are the figures of the issue that introduced this harness.
+var goals = [...]goal{
+	{id: "S1/1", metric: cpuMicros, against: peers.Nginx, limit: 1.00},
+	{id: "S1/1", metric: p50Micros, against: peers.Nginx, limit: 1.00},
+	{id: "S1/64", metric: cpuMicros, against: peers.Nginx, limit: 0.75},
+	{id: "S1/512", metric: cpuMicros, against: peers.Nginx, limit: 0.80},
+	{id: "S1/64", metric: allocations, limit: 4},
+	{id: "S1r", metric: p999Micros, against: peers.Nginx, limit: 1.00},
+	{id: "S2", metric: cpuMicros, against: peers.Nginx, limit: 0.80},
+	{id: "S4/get", metric: cpuMicros, against: peers.Nginx, limit: 0.50},
+	{id: "S4/post", metric: cpuMicros, against: peers.Nginx, limit: 0.45},
+	{id: "S5/RS256", metric: cpuMicros, against: peers.HAProxy, limit: 1.00},
+	{id: "S5/ES256", metric: cpuMicros, against: peers.HAProxy, limit: 1.00},
+	{id: "S6/1000", metric: cpuMicros, ownID: "S1/64", limit: 1.05},
+	{id: "S6/50000", metric: cpuMicros, ownID: "S1/64", limit: 1.15},
+	{id: "S8/start", metric: startMillis, limit: 60},
+	{id: "S8/start", metric: rssMiB, limit: 30},
+	{id: "S8/start", metric: perIdleKiB, limit: 12},
+	{id: "S8/reload-1000", metric: lostCount, limit: 0},
+	{id: "S8/reload-1000", metric: refusedOnes, limit: 0},
+	{id: "S8/reload-1000", metric: maxMillis, limit: 15},
+}
+
+// measured returns what the rounds say about the goal, and false when it was not measured.
+func (g goal) measured(r results) (figure.Summary, bool) {
+	s := r.summary(g.id, peers.Headgate, g.metric)
+	switch {
+	case g.against != "":
+		s = r.ratio(g.id, peers.Headgate, g.id, g.against, g.metric)
+	case g.ownID != "":
+		s = r.ratio(g.id, peers.Headgate, g.ownID, peers.Headgate, g.metric)
+	}
+	return s, s.Rounds > 0
+}
+
+// verdict judges the median, except for what was lost, where every round counts.
+func (g goal) verdict(s figure.Summary) string {
+	value := s.Median
+	if g.metric == lostCount || g.metric == refusedOnes {
+		value = s.Max
+	}
+	if math.IsNaN(value) || value > g.limit {
+		return "not met"
+	}
+	return "met"
+}
+
+func (g goal) String() string {
+	what := fmt.Sprintf("%s, %s", g.id, g.metric)
+	switch {
+	case g.against != "":
+		return what + " / " + string(g.against)
+	case g.ownID != "":
+		return what + " / own " + g.ownID
+	}
+	return what
+}
+
+// goalTable prints each goal that was measured beside its figure.
+func goalTable(r results) string {
+	var rows [][]string
+	for _, g := range goals {
+		if s, ok := g.measured(r); ok {
+			rows = append(rows, []string{g.String(), "≤ " + number(g.limit), spread(s), g.verdict(s)})
+		}
+	}
+	if len(rows) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("## Figures to reach\n\n")
+	table(&b, []string{"Headgate", "goal", "median [min – max]", ""}, rows)
+	return b.String()
+}
