@@ -168,6 +168,17 @@ func TestAnAnswerMayComeByteByByteAndCloseItsConnection(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatWasClosedWhileIdleIsReplacedAndNothingIsLost(t *testing.T) {
+	addr := answering(t, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, ok)
+		_ = conn.Close() // without a word of it in the answer
+	})
+	plan := Plan{Address: addr, Connections: 2, Requests: [][]byte{[]byte(get)}, Expect: two, Rate: 100}
+	if r := run(t, plan, 200*time.Millisecond); r.Completed != 20 || r.Failed() != 0 {
+		t.Fatalf("%d completed of 20, %s", r.Completed, r.Complaint())
+	}
+}
+
 func TestAClosedDoorIsReportedAsRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -172,13 +172,24 @@ func (s *Session) sendDue() {
 	for len(s.due) > 0 && len(s.idle) > 0 {
 		c := s.idle[0]
 		s.idle = s.idle[1:]
-		if c.state != stateIdle {
+		if c.state != stateIdle || s.ended(c) {
 			continue
 		}
 		at := s.due[0]
 		s.due = s.due[1:]
 		s.send(c, at)
 	}
+}
+
+// ended looks whether an idle connection was closed since epoll was last asked, as a careful client does before it uses
+// one again (RFC 9112, section 9.3.1), and opens another in its place.
+func (s *Session) ended(c *conn) bool {
+	var b [1]byte
+	if _, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); errors.Is(err, unix.EAGAIN) {
+		return false
+	}
+	s.read(c)
+	return true
 }
 
 // giveUp counts what never got an answer.
