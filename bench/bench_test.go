@@ -271,6 +271,12 @@ func TestNginxIsMeasuredAndNothingIsLeftOfIt(t *testing.T) {
 			t.Errorf("%s: %v", c.id, got)
 		}
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // a ctrl-C in the middle of a warm-up
+	defer cancel()
+	b.ctx, b.duration = ctx, time.Hour
+	if _, err := b.one(tasks()[0], peers.Nginx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("broken off with %v", err)
+	}
 	after, err := proc.Tree(os.Getpid())
 	if err != nil {
 		t.Fatal(err)

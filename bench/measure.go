@@ -212,9 +212,12 @@ func (b *bench) one(t task, kind peers.Kind) (s sample, err error) {
 		return nil, err
 	}
 	defer session.Close()
-	warm, err := session.Run(b.duration / 4)
-	if err != nil || warm.Failed() > 0 {
-		return sample{failures: float64(warm.Failed())}, errors.Join(err, complain(warm))
+	warm, err := session.Run(b.ctx, b.duration/4)
+	if err != nil {
+		return nil, err
+	}
+	if warm.Failed() > 0 {
+		return sample{failures: float64(warm.Failed())}, complain(warm)
 	}
 	return b.observe(g, session)
 }
@@ -260,7 +263,7 @@ func (b *bench) observe(g *peers.Gateway, session *load.Session) (sample, error)
 	if err != nil {
 		return nil, err
 	}
-	r, err := session.Run(b.duration)
+	r, err := session.Run(b.ctx, b.duration)
 	if err != nil {
 		return nil, err
 	}

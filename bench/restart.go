@@ -133,7 +133,7 @@ func (b *bench) reloads(t task, kind peers.Kind) (s sample, err error) {
 		return nil, err
 	}
 	defer session.Close()
-	warm, err := session.Run(time.Second)
+	warm, err := session.Run(b.ctx, time.Second)
 	if err != nil || warm.Failed() > 0 {
 		return nil, errors.Join(err, complain(warm))
 	}
@@ -146,7 +146,7 @@ func (b *bench) reloads(t task, kind peers.Kind) (s sample, err error) {
 		slowest, err := b.reloadThrice(g)
 		done <- outcome{slowest, err}
 	}()
-	r, err := session.Run(reloadEvery * (reloadCount + 1))
+	r, err := session.Run(b.ctx, reloadEvery*(reloadCount+1))
 	reloaded := <-done
 	if err = errors.Join(err, reloaded.err); err != nil {
 		return nil, err

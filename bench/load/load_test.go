@@ -2,6 +2,7 @@ package load
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -48,7 +49,7 @@ func run(t *testing.T, plan Plan, d time.Duration) *Result {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	r, err := s.Run(d)
+	r, err := s.Run(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func TestTwoRunsUseTheSameConnections(t *testing.T) {
 	defer s.Close()
 	var before [4]int
 	for round := range 2 {
-		r, err := s.Run(20 * time.Millisecond)
+		r, err := s.Run(t.Context(), 20*time.Millisecond)
 		if err != nil || r.Failed() != 0 || r.Completed == 0 {
 			t.Fatalf("%+v, %v", r, err)
 		}
@@ -89,6 +90,20 @@ func TestTwoRunsUseTheSameConnections(t *testing.T) {
 			}
 			before[i] = c.fd
 		}
+	}
+}
+
+func TestACanceledRunEndsAtOnce(t *testing.T) {
+	s, err := Open(Plan{Address: upstream(t), Connections: 1, Requests: [][]byte{[]byte(get)}, Expect: small})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := s.Run(ctx, time.Minute); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+		t.Fatalf("%v after %v", err, time.Since(start))
 	}
 }
 

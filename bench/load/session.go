@@ -2,11 +2,13 @@ package load
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -24,6 +26,8 @@ type Session struct {
 	scratch []byte
 	next    int // request in turn
 	began   time.Time
+
+	canceled atomic.Bool // the runs' context has ended
 
 	// of the run that is going on
 	result  Result
@@ -72,8 +76,9 @@ func (s *Session) Close() {
 func (s *Session) now() int64 { return int64(time.Since(s.began)) }
 
 // Run sends for the duration, waits for the answers that are missing then, and reports. An error means that the run
-// itself could not be made; what the gateway did wrong is in the result.
-func (s *Session) Run(d time.Duration) (*Result, error) {
+// itself could not be made; what the gateway did wrong is in the result. A canceled context ends the run at once.
+func (s *Session) Run(ctx context.Context, d time.Duration) (*Result, error) {
+	defer context.AfterFunc(ctx, func() { s.canceled.Store(true) })()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// Otherwise the kernel may add 50 µs to every wait of an open loop (PR_SET_TIMERSLACK, prctl(2)).
@@ -92,7 +97,7 @@ func (s *Session) Run(d time.Duration) (*Result, error) {
 		}
 	}
 	last, err := s.loop(start, start+int64(d))
-	if err != nil {
+	if err = cmp.Or(err, ctx.Err()); err != nil {
 		return nil, err
 	}
 	r := s.result
@@ -117,9 +122,9 @@ func (s *Session) loop(start, deadline int64) (last int64, err error) {
 	for {
 		now := s.now()
 		wake := deadline
-		if s.stop = s.stop || now >= deadline; s.stop {
+		if s.stop = s.stop || now >= deadline || s.canceled.Load(); s.stop {
 			wake = deadline + int64(s.plan.Grace)
-			if s.pending == 0 && len(s.due) == 0 || s.aborted || now >= wake {
+			if s.pending == 0 && len(s.due) == 0 || s.aborted || now >= wake || s.canceled.Load() {
 				s.giveUp()
 				return last, nil
 			}
