@@ -55,6 +55,9 @@ type Compiler interface {
 // Slots counts the slots of one snapshot's exchanges.
 type Slots struct{ n int }
 
+// NewSlots continues counting behind slots that others have: those of the policies in front of this route's own.
+func NewSlots(used int) *Slots { return &Slots{used} }
+
 // Len returns how many slots were handed out.
 func (s *Slots) Len() int { return s.n }
 

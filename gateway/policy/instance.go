@@ -21,6 +21,8 @@ type Instance struct {
 	Log          *slog.Logger
 	Metrics      *metric.Registry
 	Labels       []metric.Label // api, policy
+	Origin       string         // where it is written, such as apis.shop.policies[0]
+	Condition    string         // When as it is written
 
 	decisions [decisions]atomic.Pointer[metric.Counter]
 }

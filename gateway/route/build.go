@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -21,8 +22,8 @@ func Build[T any](rules []Rule[T]) (*Table[T], []Conflict) {
 		}
 		r := &rules[i]
 		t.values[i], b.names[i] = r.Value, r.Name
-		if err := b.add(i, r.Hosts, r.Base, r.Path, r.Methods, r.Headers, r.Query); err != nil {
-			b.conflicts = append(b.conflicts, Conflict{Kind: Invalid, Rule: i, Other: -1, Name: r.Name, Reason: err.Error()})
+		if part, err := b.add(i, r.Hosts, r.Base, r.Path, r.Methods, r.Headers, r.Query); err != nil {
+			b.conflicts = append(b.conflicts, Conflict{Kind: Invalid, Rule: i, Other: -1, Name: r.Name, Part: part, Reason: err.Error()})
 		}
 	}
 	b.check()
@@ -49,28 +50,34 @@ type builder struct {
 	budget    int // comparisons left
 }
 
-func (b *builder) add(rule int, hosts []string, base, path string, methods []string, headers, query map[string]string) error {
+// add puts a rule into the trees. On error it names the part of the rule that is wrong.
+func (b *builder) add(
+	rule int, hosts []string, base, path string, methods []string, headers, query map[string]string,
+) (part string, err error) {
 	patterns, err := parsePattern(base, path)
 	if err != nil {
-		return err
+		if errors.As(err, new(*baseError)) {
+			return "base", err
+		}
+		return "path", err
 	}
 	e := entry{rule: rule, anyMethod: len(methods) == 0}
 	if e.explicit, err = b.index.methods.intern(methods); err != nil {
-		return err
+		return "methods", err
 	}
 	if e.methods = e.explicit; e.methods&bitGET != 0 {
 		e.methods |= bitHEAD
 	}
 	if e.headers, err = parsePredicates("header", headers, true); err != nil {
-		return err
+		return "headers", err
 	}
 	if e.query, err = parsePredicates("query parameter", query, false); err != nil {
-		return err
+		return "query", err
 	}
 	e.weigh()
 	roots, err := b.roots(hosts)
 	if err != nil {
-		return err
+		return "hosts", err
 	}
 	for i := range patterns {
 		own := e
@@ -84,7 +91,7 @@ func (b *builder) add(rule int, hosts []string, base, path string, methods []str
 			b.places = append(b.places, p)
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // roots returns the trees of the hosts, each once.

@@ -26,6 +26,7 @@ type Conflict struct {
 	Name    string   // of Rule
 	With    string   // the name of Other
 	Witness *Witness // a request that fits both; nil: Kind is Invalid, or none could be constructed
+	Part    string   // of the rule that is Invalid: hosts, base, path, methods, headers or query; "": all of it
 	Reason  string
 }
 

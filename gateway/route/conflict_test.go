@@ -186,7 +186,7 @@ func buildOnly(t *testing.T, rules []Rule[int]) *builder {
 	b := &builder{index: new(index), names: make([]string, len(rules))}
 	b.index.methods.names = slices.Clone(commonMethods)
 	for i, r := range rules {
-		if err := b.add(i, r.Hosts, r.Base, r.Path, r.Methods, r.Headers, r.Query); err != nil {
+		if _, err := b.add(i, r.Hosts, r.Base, r.Path, r.Methods, r.Headers, r.Query); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -37,6 +37,12 @@ type pattern struct {
 	written  string         // for messages
 }
 
+// baseError is about the base path.
+type baseError struct{ message string }
+
+// Error returns what is wrong with the base path.
+func (e *baseError) Error() string { return e.message }
+
 // parsePattern reads the base path and the path below it. A path of "/" below a base path is two patterns.
 func parsePattern(base, path string) ([]pattern, error) {
 	base = strings.TrimSuffix(base, "/")
@@ -44,12 +50,12 @@ func parsePattern(base, path string) ([]pattern, error) {
 	p.written = base + path
 	if base != "" {
 		if base[0] != '/' {
-			return nil, fmt.Errorf("the base path %q does not begin with a slash", base)
+			return nil, &baseError{fmt.Sprintf("the base path %q does not begin with a slash", base)}
 		}
 		for text := range strings.SplitSeq(base[1:], "/") {
 			s, err := parseSegment(text)
 			if err != nil || s.kind != literal {
-				return nil, fmt.Errorf("the base path %q must be literal: no {name}, * or ** in it", base)
+				return nil, &baseError{fmt.Sprintf("the base path %q must be literal: no {name}, * or ** in it", base)}
 			}
 			p.segments = append(p.segments, s)
 		}

@@ -99,8 +99,26 @@ func TestTreeFindsWhatALinearScanFinds(t *testing.T) {
 			if got != want || outcome != wantOutcome || !slices.Equal(params, wantParams) {
 				t.Fatalf("%+v\ngot  %d %v %+v\nwant %d %v %+v", q, got, params, outcome, want, wantParams, wantOutcome)
 			}
+			checkCandidates(t, table, q, got, outcome)
 		}
 	})
+}
+
+// The candidates that explain a search name the rule that it found, and a reason for every other one.
+func checkCandidates(t *rapid.T, table *Table[int], q request, got int, outcome Outcome) {
+	taken, others := 0, 0
+	for _, c := range table.Candidates(q.method, q.host, q.path, q.exchangeHeader(), q.query, 100) {
+		if c.Why != "" {
+			others++
+		} else if taken != 0 {
+			t.Fatalf("%+v: %d and %d are both taken", q, taken, c.Value)
+		} else {
+			taken = c.Value
+		}
+	}
+	if taken != got || outcome.Status == NoMethod && others == 0 {
+		t.Fatalf("%+v leads to %d, explained as %d and %d others", q, got, taken, others)
+	}
 }
 
 // The order of the rules changes nothing, neither what matches nor which conflicts there are.

@@ -70,7 +70,7 @@ func (b *builder) cover(p place, reported map[int]bool) (cover, bool) {
 		sample += strings.ReplaceAll(c.witness, "%2F", string(slashMark))
 	}
 	var found cover
-	visit(p.root, sample, 0, func(l *leaf) bool {
+	visit(p.root, sample, 0, func(l *leaf, _ string) bool {
 		if l == p.leaf {
 			return false
 		}
@@ -121,10 +121,11 @@ func (p *pattern) sharesLiterals(q *pattern, n int) bool {
 	return true
 }
 
-// visit calls f for the leaves that fit the path in the order of a search, until f returns false.
-func visit(n *node, path string, i int, f func(*leaf) bool) bool {
+// visit calls f for the leaves that fit the path in the order of a search, with the rest of the path that expressions see,
+// until f returns false.
+func visit(n *node, path string, i int, f func(*leaf, string) bool) bool {
 	if i == len(path) {
-		if n.end != nil && !f(n.end) {
+		if n.end != nil && !f(n.end, "") {
 			return false
 		}
 	} else {
@@ -144,7 +145,7 @@ func visit(n *node, path string, i int, f func(*leaf) bool) bool {
 		}
 	}
 	for _, l := range []*leaf{n.expressions, n.captureAll, n.starAll} {
-		if l != nil && !f(l) {
+		if l != nil && !f(l, path[i:]) {
 			return false
 		}
 	}

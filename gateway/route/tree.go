@@ -259,11 +259,7 @@ func (s *search) below(i int) string {
 }
 
 func (s *search) leaf(l *leaf, rest string) *entry {
-	list := l.entries
-	if s.head && l.heads != nil {
-		list = l.heads
-	}
-	for _, e := range list {
+	for _, e := range l.order(s.head) {
 		fits := e.anyMethod || e.methods&s.bit != 0
 		if !fits && e.methods&^s.allow == 0 {
 			continue // nothing to learn from it
