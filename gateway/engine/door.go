@@ -45,9 +45,9 @@ const via = "1.1 headgate"
 // maxVia stops requests that were sent back to the gateway again and again by a service behind it.
 const maxVia = 10
 
-// receive finds out who the client is and replaces what it claims about itself by what is known. addr is the text of
-// the peer's address, made once for each connection. It returns false when the request has looped.
-func (d *Door) receive(x *exchange.Exchange, addr string) bool {
+// receive finds out who the client is and replaces what it claims about itself by what is known. It returns false
+// when the request has looped.
+func (d *Door) receive(x *exchange.Exchange) bool {
 	x.Client.IP = x.Client.Peer.Addr()
 	x.Client.Trusted = len(d.Trusted) > 0 && d.trusts(x.Client.IP)
 	h := &x.Request.Header
@@ -61,7 +61,7 @@ func (d *Door) receive(x *exchange.Exchange, addr string) bool {
 		h.DelFunc(func(name, _ string) bool { return isClaim(name) })
 		claims.forwarded = false
 	}
-	d.tell(x, h, addr, claims.forwarded)
+	d.tell(x, h, x.Client.Addr, claims.forwarded)
 	if claims.vias > 0 {
 		h.Set("Via", h.Joined("Via")+", "+via)
 	} else {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +24,15 @@ type Snapshot struct {
 	OnSwap   []func()       // run when the snapshot becomes the current one
 	OnClose  []func() error // run when the last exchange has ended
 
-	pins [pinShards]pin
+	pins    [pinShards]pin
+	retired atomic.Bool
+	once    sync.Once
+	drained chan struct{} // closed when nobody holds the retired snapshot
+}
+
+// NewSnapshot returns an empty snapshot to be filled before it is swapped in.
+func NewSnapshot() *Snapshot {
+	return &Snapshot{Doors: map[string]*Door{}, drained: make(chan struct{})}
 }
 
 // Route is what one kind of request leads to. Exactly one of Upstream and Answer is set.
@@ -54,4 +63,17 @@ func (s *Snapshot) pinned() int64 {
 		sum += s.pins[i].n.Load()
 	}
 	return sum
+}
+
+// Upstreams returns every upstream that a route leads to, once.
+func (s *Snapshot) Upstreams() []*upstream.Upstream {
+	var list []*upstream.Upstream
+	seen := map[*upstream.Upstream]bool{}
+	for _, r := range s.Routes {
+		if r.Upstream != nil && !seen[r.Upstream] {
+			seen[r.Upstream] = true
+			list = append(list, r.Upstream)
+		}
+	}
+	return list
 }

@@ -52,6 +52,7 @@ type Claims interface {
 // Client is where the request came from.
 type Client struct {
 	Peer    netip.AddrPort // the other end of the connection
+	Addr    string         // its address as text, made once for each connection
 	IP      netip.Addr     // the client's address, behind trusted proxies if there are any
 	Trusted bool           // the peer is a trusted proxy
 	Secure  bool           // the client's connection, or the trusted proxy's word for it, is encrypted

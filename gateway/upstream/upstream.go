@@ -68,7 +68,6 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 	if m.Health != nil {
 		u.probes = &probes{upstream: u}
 	}
-	env.Metrics.Collect("upstream/"+name, u.collect)
 	return u, nil
 }
 
@@ -91,8 +90,10 @@ func targetAddress(s string) (string, error) {
 	return t.Host, nil
 }
 
-// Start begins what runs beside the requests: probes. It is called when a document that uses the upstream goes live.
+// Start begins what runs beside the requests: probes and metrics. It is called when a document that uses the upstream
+// goes live; calling it again makes the metrics of that name its own.
 func (u *Upstream) Start() {
+	u.env.Metrics.Collect("upstream/"+u.Name, u.collect)
 	if u.probes != nil {
 		u.probes.start()
 	}
@@ -199,8 +200,8 @@ func (a *attempt) again(err error, reused bool) bool {
 	if !errors.As(err, &e) || !e.Retry {
 		return false
 	}
-	if a.call == nil { // never sent
-		return true
+	if a.call == nil { // never sent: worth a try where there is somebody else to ask
+		return len(a.upstream.targets) > 1
 	}
 	return reused && a.whole && !a.call.Begun() && idempotent(a.x.Request.Method)
 }
@@ -212,4 +213,3 @@ func idempotent(method string) bool {
 	}
 	return false
 }
-

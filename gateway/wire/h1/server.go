@@ -19,13 +19,13 @@ import (
 // Handler carries one exchange from its request to the end of its reply, which it sends through x.Wire.
 type Handler interface {
 	Serve(x *exchange.Exchange)
-	// Refuse records a request that could not be understood; x.Reply holds the answer and x.Err why.
+	// Refuse answers and records a request that is not acceptable; x.Err says why.
 	Refuse(x *exchange.Exchange)
 }
 
 // Server carries the connections of one listener.
 type Server struct {
-	Handler func() Handler // asked for each exchange, so that a reload reaches open connections
+	Handler Handler
 	Limits  atomic.Pointer[Limits]
 	Sweeper *sock.Sweeper
 	Clock   clock.Clock
@@ -189,7 +189,7 @@ func (c *conn) gone() { c.cancel.Cancel() }
 func (c *conn) exchange(l *Limits) bool {
 	x := &c.x
 	x.Shard, x.Cancel, x.Wire = c.shard, &c.cancel, c
-	x.Client.Peer = c.peer
+	x.Client.Peer, x.Client.Addr = c.peer, c.addr
 	if err := c.readHead(l); err != nil {
 		return c.refuse(l, err)
 	}
@@ -202,7 +202,7 @@ func (c *conn) exchange(l *Limits) bool {
 		return c.refuse(l, errBodyTooLarge)
 	}
 	c.Serving()
-	c.server.Handler().Serve(x)
+	c.server.Handler.Serve(x)
 	c.Served()
 	c.cancel.Rest()
 	return c.finish()
@@ -333,8 +333,7 @@ func (c *conn) refuse(l *Limits, err error) bool {
 	x.Start = c.server.Clock.Now()
 	c.closes, c.broken = true, true
 	x.Err = &exchange.Error{Code: e.Code, Source: exchange.FromClient, Detail: e.Reason}
-	x.Problem(e.Code, e.Reason)
-	c.server.Handler().Refuse(x)
+	c.server.Handler.Refuse(x)
 	c.linger()
 	return false
 }

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"headgate/config/decode"
+	"headgate/config/source"
+)
+
+func checkCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "check FILE|DIR",
+		Short: "Check a document and list everything that is wrong with it",
+		Long: "Reads and compiles a document as run would, without opening a door or asking anybody, and prints every problem as\n" +
+			"file:line:col: path: what was found and what is allowed [code]. Exits with 2 when there is one.",
+		Example: "  headgate check gateway.yaml\n  headgate check --json conf.d/",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := source.Open(args[0])
+			if err != nil {
+				return fail(err)
+			}
+			l, err := load(s)
+			if err == nil {
+				err = compileOnly(l)
+			}
+			if asJSON {
+				if problems, ok := err.(decode.Problems); ok {
+					e := json.NewEncoder(c.OutOrStdout())
+					e.SetIndent("", "  ")
+					if err := e.Encode(problems); err != nil {
+						return fail(err)
+					}
+					return fmt.Errorf("%d problems", len(problems))
+				}
+			}
+			if err != nil {
+				return fail(err)
+			}
+			d := l.Document
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s, %s, %s, %s\n", args[0], count(len(d.Listeners), "listener"),
+				count(len(d.APIs), "API"), count(len(d.Upstreams), "upstream"), count(len(d.Consumers), "consumer"))
+			return fail(err)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the problems as JSON")
+	return c
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// load reads and decodes the document of a source. Problems are a decode.Problems.
+func load(s *source.Source) (*decode.Loaded, error) {
+	files, err := s.Read()
+	if err != nil {
+		return nil, err
+	}
+	l, problems := decode.Document(files)
+	s.Also(l.References())
+	if len(problems) > 0 {
+		return l, problems
+	}
+	return l, nil
+}
+
+// compileOnly compiles a document that will not be served.
+func compileOnly(l *decode.Loaded) error {
+	b := newBench()
+	s, problems := b.compiler.Compile(l)
+	if len(problems) > 0 {
+		return problems
+	}
+	return discard(s)
+}

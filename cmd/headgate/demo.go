@@ -1,0 +1,38 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"headgate/internal/demo"
+)
+
+// demoCommand serves the demo shop alone, for a gateway that runs elsewhere.
+func demoCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Serve a small shop in JSON to put a gateway in front of",
+		Long: "Serves three services until it is stopped: orders, customers and products, the same at every start.\n\n" +
+			"On every path ?slow=500ms answers late, ?fail=503 fails, ?fail=503&rate=0.25 fails every fourth time.\n" +
+			"Every service has /healthz, /echo (what arrived), /stream and /events (?count=5&every=100ms) and /big?size=1048576.\n" +
+			"\"headgate run --demo FILE\" runs the same services beside the gateway.",
+		Example: "  headgate demo\n" +
+			"  headgate demo --orders 127.0.0.1:7001\n" +
+			"  curl http://127.0.0.1:9101/orders?limit=2",
+		Args: cobra.NoArgs,
+	}
+	addresses := map[string]*string{}
+	for _, s := range demo.Services() {
+		addresses[s.Name] = c.Flags().String(s.Name, s.Address, fmt.Sprintf("where the %s service listens (host:port)", s.Name))
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		where := map[string]string{}
+		for name, address := range addresses {
+			where[name] = *address
+		}
+		return demo.Run(c.Context(), where, slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)))
+	}
+	return c
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"headgate/config/source"
+	"headgate/gateway/compile"
+)
+
+// defaultDocument is what explain looks at when no document is named.
+const defaultDocument = "headgate.yaml"
+
+func explainCommand() *cobra.Command {
+	c := &cobra.Command{Use: "explain", Short: "Say what a document does, and why"}
+	c.AddCommand(explainRouteCommand())
+	return c
+}
+
+func explainRouteCommand() *cobra.Command {
+	var file string
+	var headers []string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "route METHOD URL",
+		Short: "Say which route a request takes, which policies in which order, and which upstream",
+		Example: "  headgate explain route GET http://localhost:8080/shop/orders --file examples/shop.yaml\n" +
+			"  headgate explain route POST /shop/orders -f gateway.yaml -H 'X-Tenant: a'",
+		Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			e, err := explainRoute(file, args[0], args[1], headers)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(c.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return fail(enc.Encode(e))
+			}
+			return fail(printExplanation(c.OutOrStdout(), e))
+		},
+	}
+	c.Flags().StringVarP(&file, "file", "f", defaultDocument, "the document: a file or a folder")
+	c.Flags().StringArrayVarP(&headers, "header", "H", nil, "a header field of the request, as 'Name: value'")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func explainRoute(file, method, url string, headers []string) (compile.Explanation, error) {
+	var none compile.Explanation
+	var fields [][2]string
+	for _, h := range headers {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return none, fmt.Errorf("--header %q: write 'Name: value'", h)
+		}
+		fields = append(fields, [2]string{name, strings.TrimSpace(value)})
+	}
+	s, err := source.Open(file)
+	if err != nil {
+		return none, fail(err)
+	}
+	l, err := load(s)
+	if err != nil {
+		return none, fail(err)
+	}
+	snapshot, problems := newBench().compiler.Compile(l)
+	if len(problems) > 0 {
+		return none, problems
+	}
+	e, err := compile.Explain(snapshot, method, url, fields...)
+	if err != nil {
+		return none, err
+	}
+	return e, fail(discard(snapshot))
+}
+
+// printExplanation prints what a person wants to know, from top to bottom as a request meets it.
+func printExplanation(w io.Writer, e compile.Explanation) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(t, "%s\t%s\n", name, value)
+		}
+	}
+	row("request", e.Request)
+	row("outcome", strings.ReplaceAll(e.Outcome, "_", " "))
+	row("because", e.Reason)
+	row("route", e.Written)
+	row("match", e.Match)
+	row("allowed", e.Allow)
+	for _, p := range e.Params {
+		row("captured", p.Name+" = "+p.Value)
+	}
+	for _, o := range e.Others {
+		row("not taken", fmt.Sprintf("%s (%s): %s", o.Written, o.Match, o.Why))
+	}
+	for i, p := range e.Policies {
+		row(fmt.Sprintf("policy %d", i+1), policyLine(p))
+	}
+	row("upstream", e.Upstream)
+	row("targets", strings.Join(e.Targets, ", "))
+	row("asked for", e.Path)
+	row("answer", e.Answer)
+	return t.Flush()
+}
+
+func policyLine(p compile.PolicyStep) string {
+	notes := []string{p.Why}
+	if p.When != "" {
+		notes = append(notes, "when "+p.When)
+	}
+	if p.Shadow {
+		notes = append(notes, "shadow")
+	}
+	if p.MayWait {
+		notes = append(notes, "may wait")
+	}
+	return fmt.Sprintf("%s  [%s: %s]  %s; on error: %s", p.Name, p.Stage, strings.Join(p.Does, ", "), strings.Join(notes, "; "), p.OnError)
+}

@@ -1,0 +1,256 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"headgate/gateway/exchange"
+	"headgate/gateway/record"
+	"headgate/gateway/route"
+	"headgate/gateway/wire/h1"
+)
+
+// carriage is one exchange on its way.
+type carriage struct {
+	engine   *Engine
+	snapshot *Snapshot
+	door     *Door
+	x        *exchange.Exchange
+	route    *Route
+	answer   func(*exchange.Exchange) // instead of the route's own way to a reply
+	call     *h1.Call                 // to the upstream, if it was asked
+	chained  bool                     // the route's policies have begun
+	sent     bool                     // the reply has been handed to the wire
+	ended    bool                     // carry returned without a panic
+}
+
+// carry is the life of one request in a straight line.
+func (c *carriage) carry() {
+	x := c.x
+	looped := !c.door.receive(x)
+	c.engine.Record.Begin(x)
+	c.find(looped)
+	x.Route = c.route.Info
+	x.MakeSlots(c.route.Slots)
+	c.chained = true
+	if c.hold() && c.route.Chain.Request(x) {
+		c.reply()
+	}
+	c.route.Chain.Response(x)
+	if x.Reply.Body.Reader != nil {
+		x.Reply.Body.Reader = c.route.Chain.ResponseBody(x, x.Reply.Body.Reader)
+	}
+	c.send()
+	c.ended = true
+}
+
+// find sets the route, which is the one for what was not found when nothing else fits.
+func (c *carriage) find(looped bool) {
+	x := c.x
+	switch reason := route.CheckPath(x.Request.Path, c.door.EncodedSlash, c.door.EmptySegment); {
+	case looped:
+		c.answer = refusal(exchange.LoopDetected, "")
+		return
+	case x.Request.Method == "CONNECT":
+		c.answer = refusal(exchange.NotImplemented, "")
+		return
+	case x.Request.Method == "TRACE":
+		c.answer = notAllowed("")
+		return
+	case x.Request.Path == "*":
+		c.answer = allowed("")
+		return
+	case reason != "":
+		c.answer = refusal(exchange.AmbiguousPath, reason)
+		return
+	}
+	found, outcome := c.match(x.Request.Method)
+	switch outcome.Status {
+	case route.Matched:
+		c.route = found
+	case route.NoMethod:
+		c.otherMethod(outcome.Allow)
+	}
+}
+
+func (c *carriage) match(method string) (*Route, route.Outcome) {
+	x := c.x
+	r, params, outcome := c.snapshot.Table.Match(method, x.Request.Host, x.Request.Path, &x.Request.Header, x.Request.Query, x.Params[:0])
+	x.Params = params
+	return r, outcome
+}
+
+// otherMethod settles what asks with a method that no route here takes. OPTIONS is answered; when it announces another
+// request (a CORS preflight), the policies of that request's route get to see it first.
+func (c *carriage) otherMethod(allow string) {
+	if c.x.Request.Method != "OPTIONS" {
+		c.answer = notAllowed(allow)
+		return
+	}
+	c.answer = allowed(allow)
+	if announced := c.x.Request.Header.Get("Access-Control-Request-Method"); announced != "" {
+		if found, outcome := c.match(announced); outcome.Status == route.Matched {
+			c.route = found
+		}
+	}
+}
+
+func refusal(code exchange.Code, detail string) func(*exchange.Exchange) {
+	return func(x *exchange.Exchange) {
+		x.Problem(code, detail)
+		x.Err = &exchange.Error{Code: code, Source: exchange.FromClient, Detail: detail}
+	}
+}
+
+func notAllowed(allow string) func(*exchange.Exchange) {
+	refuse := refusal(exchange.MethodNotAllowed, "")
+	return func(x *exchange.Exchange) {
+		refuse(x)
+		x.Reply.Header.Add("Allow", allow) // RFC 9110 section 15.5.6: it may be empty
+	}
+}
+
+func allowed(allow string) func(*exchange.Exchange) {
+	return func(x *exchange.Exchange) {
+		x.Answer(204, "", "")
+		if allow != "" {
+			x.Reply.Header.Add("Allow", allow)
+		}
+	}
+}
+
+// hold reads the whole request body when a policy wants to see it, up to the limit that the policy names.
+func (c *carriage) hold() bool {
+	x, limit := c.x, int64(c.route.Chain.BufferLimit())
+	body := &x.Request.Body
+	if limit == 0 || body.None() {
+		return true
+	}
+	if body.Length > limit {
+		return c.fail(&exchange.Error{Code: exchange.BodyTooLarge, Source: exchange.FromClient})
+	}
+	if x.Request.Expect {
+		x.Request.Expect = false
+		var none exchange.Header
+		if err := x.Wire.Inform(x, 100, &none); err != nil {
+			return c.fail(&exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: err})
+		}
+	}
+	whole, err := io.ReadAll(io.LimitReader(body.Reader, limit+1))
+	switch {
+	case err != nil:
+		return c.fail(bodyError(err))
+	case int64(len(whole)) > limit:
+		return c.fail(&exchange.Error{Code: exchange.BodyTooLarge, Source: exchange.FromClient})
+	}
+	*body = exchange.Body{Reader: bytes.NewReader(whole), Length: int64(len(whole))}
+	return true
+}
+
+// bodyError says why a request's body could not be read.
+func bodyError(err error) *exchange.Error {
+	var known *exchange.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	var malformed *h1.Error
+	if errors.As(err, &malformed) {
+		return &exchange.Error{Code: malformed.Code, Source: exchange.FromClient, Detail: malformed.Reason, Cause: err}
+	}
+	return &exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: err}
+}
+
+// fail makes the reply a problem. It returns false for the convenience of those who stop there.
+func (c *carriage) fail(e *exchange.Error) bool {
+	c.x.Problem(e.Code, e.Detail)
+	c.x.Err = e
+	return false
+}
+
+// reply gets the reply: from the upstream, or a fixed one.
+func (c *carriage) reply() {
+	x, r := c.x, c.route
+	switch {
+	case c.answer != nil:
+		c.answer(x)
+		return
+	case r.Answer != nil:
+		r.Answer(x)
+		return
+	}
+	if r.Rewrite != nil {
+		r.Rewrite(x)
+	}
+	if x.Request.Body.Reader != nil {
+		x.Request.Body.Reader = r.Chain.RequestBody(x, x.Request.Body.Reader)
+	}
+	call, err := r.Upstream.Send(x)
+	if err != nil {
+		x.Reply.Header.Reset("") // of an informational or broken reply
+		c.fail(bodyError(err))
+		return
+	}
+	c.call = call
+}
+
+// send hands the reply to the client's wire.
+func (c *carriage) send() {
+	c.sent = true
+	record.StampReply(c.x)
+	if err := c.x.Wire.Reply(c.x); err != nil {
+		c.abort(err)
+	}
+}
+
+// abort notes that the client did not get the whole reply, and through whose doing.
+func (c *carriage) abort(err error) {
+	c.x.Usage.Aborted = true
+	if c.x.Err != nil {
+		return
+	}
+	source := exchange.FromClient
+	code := exchange.ClientGone
+	var malformed *h1.Error
+	if errors.As(err, &malformed) || errors.Is(err, io.ErrUnexpectedEOF) {
+		source, code = exchange.FromUpstream, exchange.UpstreamInvalid
+	}
+	c.x.Err = &exchange.Error{Code: code, Source: source, Cause: err}
+}
+
+// end runs whatever happened: the client of a panic gets an answer if it has had none, the upstream's connection is
+// given back or closed, and what happened is recorded, once.
+func (c *carriage) end() {
+	if !c.ended {
+		if r := recover(); r != nil {
+			c.panicked(r)
+		}
+	}
+	if c.call != nil {
+		c.call.Close()
+	}
+	if c.chained {
+		c.route.Chain.Done(c.x)
+	}
+	c.engine.Record.End(c.x, c.route.Meter)
+}
+
+func (c *carriage) panicked(r any) {
+	x := c.x
+	c.engine.Log.Error("an exchange panicked", "id", x.ID, "route", c.route.Name, "panic", r, "stack", string(debug.Stack()))
+	e := &exchange.Error{Code: exchange.Internal, Source: exchange.FromGateway, Cause: fmt.Errorf("panic: %v", r)}
+	if c.sent {
+		x.Err, x.Usage.Aborted = e, true
+		x.Wire.Interrupt() // what was sent cannot be completed
+		return
+	}
+	defer func() {
+		if again := recover(); again != nil { // the wire itself is broken; there is nobody left to tell
+			x.Usage.Aborted = true
+		}
+	}()
+	c.fail(e)
+	c.send()
+}

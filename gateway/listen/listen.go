@@ -1,0 +1,231 @@
+// Package listen is the doors: sockets that are opened, shared out by limits, kept over reloads and closed.
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"headgate/internal/metric"
+)
+
+// Server carries the connections of one listener. done is called when a connection has ended.
+type Server interface {
+	Serve(c net.Conn, done func())
+}
+
+const (
+	// acceptPause is how long accepting waits when the machine has no file descriptors or memory left; the connections
+	// that are open go on, and those that end make room.
+	acceptPause = 50 * time.Millisecond
+	// maxClients bounds the table of client addresses that connections are counted by: it never holds more addresses
+	// than there are connections, and this many only under attack.
+	maxClients = 1 << 20
+)
+
+// busy is what a client address over its limit is told before its connection is closed.
+var busy = func() []byte {
+	const body = `{"type":"about:blank","title":"Too many connections are open; try again later.","status":503,"code":"too_many_connections"}`
+	return fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n"+
+		"Retry-After: 1\r\nConnection: close\r\n\r\n%s", len(body), body)
+}()
+
+// Limits bound the connections of one listener; 0: no limit.
+type Limits struct{ Connections, PerClient int }
+
+// Listener is one door.
+type Listener struct {
+	Name    string
+	address string
+	socket  *net.TCPListener
+	server  Server
+	log     *slog.Logger
+	limits  atomic.Pointer[Limits]
+
+	open     atomic.Int64
+	room     chan struct{} // told when a connection has ended
+	mu       sync.Mutex
+	clients  map[netip.Addr]int
+	stopped  atomic.Bool
+	accepted *metric.Counter
+	refused  *metric.Counter
+	paused   *metric.Counter
+}
+
+// Open opens the door at the address. Connections wait in the kernel until Run.
+func Open(name, address string, server Server, limits Limits, log *slog.Logger, metrics *metric.Registry) (*Listener, error) {
+	s, err := net.Listen("tcp", address)
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("listeners.%s: %s is in use by another program; stop that or choose another address", name, address)
+		}
+		return nil, fmt.Errorf("listeners.%s: %w", name, err)
+	}
+	tcp, ok := s.(*net.TCPListener)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("listeners.%s: %s is not a TCP address", name, address), s.Close())
+	}
+	label := metric.Label{Name: "listener", Value: name}
+	l := &Listener{
+		Name: name, address: address, socket: tcp, server: server, log: log, room: make(chan struct{}, 1), clients: map[netip.Addr]int{},
+		accepted: metrics.Counter("headgate_connections_accepted_total", "Connections accepted.", label),
+		refused:  metrics.Counter("headgate_connections_refused_total", "Connections refused because their client had too many.", label),
+		paused:   metrics.Counter("headgate_accept_pauses_total", "Times that accepting paused for want of descriptors or room.", label),
+	}
+	l.limits.Store(&limits)
+	metrics.Collect("listener/"+name, func(emit metric.Emit) {
+		emit("headgate_connections_open", "Connections open now.", metric.TypeGauge, float64(l.open.Load()), label)
+	})
+	return l, nil
+}
+
+// Address returns where the door is, as the document says it.
+func (l *Listener) Address() string { return l.address }
+
+// Bound returns where the door is, with the port that the system chose for port 0.
+func (l *Listener) Bound() string { return l.socket.Addr().String() }
+
+// OpenConnections returns how many connections are open now.
+func (l *Listener) OpenConnections() int64 { return l.open.Load() }
+
+// Configure changes the limits; open connections stay.
+func (l *Listener) Configure(limits Limits) {
+	l.limits.Store(&limits)
+	l.wake()
+}
+
+// Close closes the door; connections that came through it go on.
+func (l *Listener) Close() error {
+	l.stopped.Store(true)
+	l.wake()
+	return l.socket.Close()
+}
+
+func (l *Listener) wake() {
+	select {
+	case l.room <- struct{}{}:
+	default:
+	}
+}
+
+// Run accepts connections until the door is closed.
+func (l *Listener) Run(ctx context.Context) error {
+	for {
+		if !l.awaitRoom(ctx) {
+			return nil
+		}
+		c, err := l.socket.Accept()
+		switch {
+		case err == nil:
+			l.take(c)
+		case l.stopped.Load() || ctx.Err() != nil:
+			return nil
+		case exhausted(err):
+			l.paused.Inc(0)
+			l.log.Warn("accepting pauses", "listener", l.Name, "error", err)
+			if !pause(ctx) {
+				return nil
+			}
+		case temporary(err): // the client has gone while it was waiting
+		default:
+			return fmt.Errorf("listeners.%s: %w", l.Name, err)
+		}
+	}
+}
+
+// exhausted reports whether the system has run out of what a connection needs.
+func exhausted(err error) bool {
+	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func temporary(err error) bool {
+	return errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EPROTO)
+}
+
+func pause(ctx context.Context) bool {
+	t := time.NewTimer(acceptPause)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// awaitRoom waits while the door has as many connections as it may. New ones wait in the kernel's queue meanwhile.
+func (l *Listener) awaitRoom(ctx context.Context) bool {
+	for counted := false; !l.stopped.Load(); counted = true {
+		if limit := l.limits.Load().Connections; limit == 0 || l.open.Load() < int64(limit) {
+			return true
+		}
+		if !counted {
+			l.paused.Inc(0)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-l.room:
+		}
+	}
+	return false
+}
+
+// take hands a connection to the server if its client may have one more.
+func (l *Listener) take(c net.Conn) {
+	l.accepted.Inc(0)
+	client, ok := l.admit(c)
+	if !ok {
+		l.refused.Inc(0)
+		_ = c.SetWriteDeadline(time.Now().Add(acceptPause)) // it fits into the socket's buffer or is not worth waiting for
+		_, _ = c.Write(busy)                                // the client may have gone; either way it gets no more
+		_ = c.Close()                                       // nothing was promised
+		return
+	}
+	l.open.Add(1)
+	l.server.Serve(c, func() {
+		l.leave(client)
+		l.open.Add(-1)
+		l.wake()
+	})
+}
+
+// admit counts a connection for its client's address, when there is a limit for that.
+func (l *Listener) admit(c net.Conn) (netip.Addr, bool) {
+	limit := l.limits.Load().PerClient
+	a, ok := c.RemoteAddr().(*net.TCPAddr)
+	if limit == 0 || !ok {
+		return netip.Addr{}, true
+	}
+	client := a.AddrPort().Addr().Unmap()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.clients[client] >= limit || len(l.clients) >= maxClients {
+		return netip.Addr{}, false
+	}
+	l.clients[client]++
+	return client, true
+}
+
+func (l *Listener) leave(client netip.Addr) {
+	if !client.IsValid() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.clients[client]--; l.clients[client] <= 0 {
+		delete(l.clients, client)
+	}
+}
