@@ -258,11 +258,12 @@ type Tracing struct {
 	Endpoint string                   `yaml:"endpoint" doc:"OTLP over HTTP, such as http://127.0.0.1:4318; without one nothing is sent, and trace context is passed on."`
 	Headers  map[string]secret.String `yaml:"headers" doc:"Sent with every export."`
 	Ratio    float64                  `yaml:"ratio" min:"0" max:"1" doc:"Share of the traces begun here that are kept; errors always are."`
+	Parent   string                   `yaml:"parent" oneof:"trusted always never" doc:"Whose sampled flag is followed: of trusted proxies, of every caller, or of none; otherwise ratio decides."`
 	Service  string                   `yaml:"service" doc:"service.name of the spans."`
 }
 
-// SetDefaults keeps a hundredth of the traces.
-func (t *Tracing) SetDefaults() { t.Ratio, t.Service = 0.01, "headgate" }
+// SetDefaults keeps a hundredth of the traces, and believes trusted proxies.
+func (t *Tracing) SetDefaults() { t.Ratio, t.Parent, t.Service = 0.01, "trusted", "headgate" }
 
 // Drain says how the gateway stops.
 type Drain struct {
