@@ -1,0 +1,119 @@
+package compile
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"headgate/config/model"
+	"headgate/gateway/engine"
+	"headgate/gateway/record"
+)
+
+// The listener of a document that names none.
+const (
+	defaultListener = "public"
+	defaultAddress  = ":8080"
+)
+
+// doors compiles the listeners.
+func (j *job) doors() map[string]*engine.Door {
+	all := j.loaded.Document.Listeners
+	if len(all) == 0 {
+		l := model.Listener{Address: defaultAddress}
+		l.SetDefaults()
+		all = map[string]model.Listener{defaultListener: l}
+	}
+	doors := map[string]*engine.Door{}
+	addresses := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		l := all[name]
+		if err := checkAddress(l.Address); err != nil {
+			j.problem("invalid_value", err.Error(), "listeners", name, "address")
+		} else if other, taken := addresses[l.Address]; taken {
+			j.problem("duplicate_address", fmt.Sprintf("listener %q has this address already", other), "listeners", name, "address")
+		}
+		addresses[l.Address] = name
+		doors[name] = engine.NewDoor(name, l, j.prefixes(l.Trusted, "listeners", name, "trusted_proxies"))
+	}
+	return doors
+}
+
+// prefixes reads addresses and CIDR ranges.
+func (j *job) prefixes(list []string, path ...string) []netip.Prefix {
+	var all []netip.Prefix
+	for i, s := range list {
+		p, err := parsePrefix(s)
+		if err != nil {
+			j.problem("invalid_value", err.Error(), append(path[:len(path):len(path)], strconv.Itoa(i))...)
+			continue
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return p, fmt.Errorf("%q is neither an address nor a CIDR range; write 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32", s)
+	case p != p.Masked():
+		return p, fmt.Errorf("%s has bits behind its prefix; write %s", s, p.Masked())
+	}
+	return p, nil
+}
+
+// checkAddress checks host:port to listen on.
+func checkAddress(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%q is not an address to listen on; write host:port, such as :8080, 127.0.0.1:8080 or [::1]:8080", s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return fmt.Errorf("%q: %q is not a port; write a number from 0 to 65535", s, port)
+	}
+	if host != "" && !validAuthority(host) {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return fmt.Errorf("%q: %q is not a host to listen on", s, host)
+		}
+	}
+	return nil
+}
+
+// validAuthority reports whether s is a host name or an address with an optional port.
+func validAuthority(s string) bool {
+	host := s
+	if h, port, err := net.SplitHostPort(s); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return false
+		}
+		host = h
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	return host != "" && len(host) <= 253 && strings.Trim(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == ""
+}
+
+// settings checks what concerns the gateway as a whole.
+func (j *job) settings() {
+	d := &j.loaded.Document
+	if d.Admin.Address != "off" {
+		if err := checkAddress(d.Admin.Address); err != nil {
+			j.problem("invalid_value", err.Error()+", or off", "admin", "address")
+		}
+	}
+	err := record.Check(record.Settings{Access: d.Log.Access, Tracing: d.Tracing, Expr: j.compiler.options.Expr})
+	if err != nil {
+		j.locate(errors.Join(err))
+	}
+}
