@@ -24,7 +24,7 @@ func (b *bench) checkLog(g *peers.Gateway, s sample) error {
 	if wanted := int(s[perSecond] * b.duration.Seconds() * 0.99); lines < wanted {
 		return fmt.Errorf("the access log has %d lines for at least %d requests", lines, wanted)
 	}
-	for _, field := range []string{"request_id", "consumer", "status"} {
+	for _, field := range []string{"id", "consumer", "status"} {
 		if _, ok := first[field]; !ok {
 			return fmt.Errorf("the access log has no field %q: %v", field, first)
 		}

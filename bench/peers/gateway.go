@@ -184,7 +184,7 @@ func (g *Gateway) Reload(s Settings) error {
 func (g *Gateway) Stop() error {
 	err := g.cmd.Process.Signal(syscall.SIGTERM)
 	if errors.Is(err, os.ErrProcessDone) {
-		err = fmt.Errorf("%s had ended by itself (%v):\n%s", g.Kind, g.exit, g.Output())
+		err = fmt.Errorf("%s had ended by itself (%v)", g.Kind, g.exit)
 	}
 	select {
 	case <-g.ended:
