@@ -17,12 +17,12 @@ import (
 
 // Options say where the keys are and how long they are good. One of URL and Issuer is given.
 type Options struct {
-	URL       string        // of the key set
-	Issuer    string        // find the key set by OpenID Connect Discovery
-	Refresh   time.Duration // how often the keys are fetched again
-	MaxStale  time.Duration // how long keys are used that could not be refreshed; 0: as long as need be
-	Timeout   time.Duration // for one fetch
-	AllowHTTP bool          // also where the provider is not on this machine
+	URL       string        `yaml:"url" doc:"Of the key set. Without one it is found by discovery at issuer."`
+	Issuer    string        `yaml:"-"` // find the key set by OpenID Connect Discovery
+	Refresh   time.Duration `yaml:"refresh" min:"10s" max:"24h" doc:"How often the keys are fetched again, in the background."`
+	MaxStale  time.Duration `yaml:"max_stale" min:"0s" doc:"How long keys are used beyond that when they cannot be refreshed. 0: for ever."`
+	Timeout   time.Duration `yaml:"timeout" min:"100ms" max:"1m" doc:"For one fetch."`
+	AllowHTTP bool          `yaml:"allow_http" doc:"Fetch without encryption from other machines than this one."`
 }
 
 // Errors of Lookup.

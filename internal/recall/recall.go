@@ -4,15 +4,28 @@
 package recall
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"math/bits"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Key is a hash of the credential, wide enough that nobody finds another credential with the same one: keyed, or of a
 // collision-resistant function.
 type Key [4]uint64
+
+// Sum returns the SHA-256 of a credential, for what is too long or too public for a keyed hash. It allocates nothing.
+func Sum(credential string) Key {
+	// SHA-256 only reads the bytes, so they need not be copied out of the string.
+	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(credential), len(credential)))
+	return Key{
+		binary.LittleEndian.Uint64(sum[0:]), binary.LittleEndian.Uint64(sum[8:]),
+		binary.LittleEndian.Uint64(sum[16:]), binary.LittleEndian.Uint64(sum[24:]),
+	}
+}
 
 // Version is the state of the world in which something was verified, such as the generation of the consumers. What was
 // remembered in another one is forgotten.

@@ -128,6 +128,21 @@ func TestSourcesThatMakeNoSenseAreRefusedAtTheirPlace(t *testing.T) {
 	}
 }
 
+func TestFieldsThatOnlyTheGatewayMaySetAreDroppedInEverySpelling(t *testing.T) {
+	x := request("-", "X-User: a", "x_user: b", "X-USER: c", "X-Users: d", "X.User: e", "Host: shop")
+	Own{"X-User", "x-roles"}.Drop(&x.Request.Header)
+	var left []string
+	for name := range x.Request.Header.All() {
+		left = append(left, name)
+	}
+	if got := strings.Join(left, " "); got != "X-Users X.User Host" {
+		t.Errorf("left %q", got)
+	}
+	if n := testing.AllocsPerRun(100, func() { Own{"X-User"}.Drop(&x.Request.Header) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func FuzzHiddenMeansNotFound(f *testing.F) {
 	f.Add("a=1&api_key=k", "x=1; key=k", "ApiKey k")
 	f.Add("api%5fkey", `key="`, "apikey")
