@@ -53,7 +53,7 @@ var (
 )
 
 // Fail says that the policy itself broke: its store is down, its keys will not load. What follows is the operator's
-// choice (on_error).
+// choice (on_error). When it is to refuse, the caller gets the code of an *exchange.Error in err, else policy_unavailable.
 func Fail(err error) Verdict { return Verdict{outcome: failed, err: err} }
 
 // Refuse fills the reply with a problem of the given code and ends the chain. Detail is for the caller and may be

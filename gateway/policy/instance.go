@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -78,8 +79,12 @@ func (i *Instance) settle(x *exchange.Exchange, v Verdict) bool {
 	if i.AllowOnError {
 		return true
 	}
-	x.Problem(exchange.PolicyUnavailable, "")
-	x.Err = &exchange.Error{Code: exchange.PolicyUnavailable, Source: exchange.FromGateway, Cause: fmt.Errorf("%s: %w", i.Name, v.err)}
+	code := exchange.PolicyUnavailable
+	if own, ok := errors.AsType[*exchange.Error](v.err); ok { // the policy knows better what is not available
+		code = own.Code
+	}
+	x.Problem(code, "")
+	x.Err = &exchange.Error{Code: code, Source: exchange.FromGateway, Cause: fmt.Errorf("%s: %w", i.Name, v.err)}
 	return false
 }
 
