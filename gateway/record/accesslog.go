@@ -14,8 +14,10 @@ import (
 const (
 	// maxChunk is how much of one shard is gathered for one write; small enough to stay in a core's cache.
 	maxChunk = 32 << 10
+	// wakeAt is how many full chunks wake the writer before its next tick: to wake it costs as much as thirty lines.
+	wakeAt = 8
 	// maxFree is how many written chunks are kept for reuse; after a burst the others are left to the collector.
-	maxFree = 2 * metric.Shards
+	maxFree = wakeAt + metric.Shards
 	// closeTimeout is how long what is pending may take to be written when the log is closed or replaced: a reader that is
 	// stuck must not hold up a reload or a stop.
 	closeTimeout = 3 * time.Second
@@ -28,6 +30,7 @@ type accessLog struct {
 	shards  [metric.Shards]logShard
 	layout  *layout
 	chunk   int // a chunk that has grown to this is full
+	wakeAt  int // at most the constant of this name
 	flush   time.Duration
 	to      string
 	file    io.WriteCloser
@@ -58,6 +61,7 @@ func newAccessLog(a *model.AccessLog, m *mask, y *layout, file io.WriteCloser, d
 		layout: y, chunk: chunk, limit: int(a.Buffer) - metric.Shards*chunk, flush: a.Flush, to: a.To, file: file, dropped: dropped,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), released: make(chan struct{}),
 	}
+	l.wakeAt = max(1, min(wakeAt, l.limit/(2*chunk)))
 	for i := range l.shards {
 		l.shards[i].line.mask = m
 	}
@@ -69,7 +73,7 @@ func newAccessLog(a *model.AccessLog, m *mask, y *layout, file io.WriteCloser, d
 func (l *accessLog) append(x *exchange.Exchange, duration time.Duration) bool {
 	s := &l.shards[x.Shard%metric.Shards]
 	s.mu.Lock()
-	defer s.mu.Unlock() // also when an expression panics
+	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
@@ -83,11 +87,8 @@ func (l *accessLog) append(x *exchange.Exchange, duration time.Duration) bool {
 	s.line.x, s.line.duration = x, duration
 	s.buf = l.layout.append(s.buf, &s.line)
 	s.line.x = nil
-	if len(s.buf) >= l.chunk && l.hand(s, false) {
-		select {
-		case l.wake <- struct{}{}:
-		default: // the writer is awake already
-		}
+	if len(s.buf) >= l.chunk {
+		l.hand(s, false)
 	}
 	return true
 }
@@ -103,6 +104,12 @@ func (l *accessLog) hand(s *logShard, force bool) bool {
 	l.pending += cap(s.buf)
 	l.full = append(l.full, s.buf)
 	s.buf = nil
+	if len(l.full) == l.wakeAt {
+		select {
+		case l.wake <- struct{}{}:
+		default: // the writer is awake already
+		}
+	}
 	return true
 }
 

@@ -57,7 +57,11 @@ func (r *Recorder) assign(x *exchange.Exchange, s *settings, id string, parent e
 		return
 	}
 	var random [5]uint64
-	r.source.draw(x.Shard, random[:])
+	if fresh {
+		r.source.draw(x.Shard, random[:])
+	} else {
+		r.source.draw(x.Shard, random[:2])
+	}
 	var room [uuidLen + traceparentLen]byte
 	text := room[:0]
 	if id == "" {

@@ -2,6 +2,7 @@ package record
 
 import (
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -107,8 +108,11 @@ func appendWord(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, '-')
 	}
-	for i := range len(s) {
-		if c := s[i]; !plain[c] || c == ' ' || c == '=' && i == 0 {
+	if s[0] == '=' || strings.IndexByte(s, ' ') >= 0 {
+		return appendString(b, s)
+	}
+	for i := plainPrefix(s); i < len(s); i++ {
+		if !plain[s[i]] {
 			return appendString(b, s)
 		}
 	}

@@ -3,7 +3,6 @@ package record
 import (
 	crand "crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -54,11 +53,17 @@ func appendUUID(b []byte, t time.Time, random [2]uint64) []byte {
 	var u [16]byte
 	binary.BigEndian.PutUint64(u[:8], uint64(t.UnixMilli())<<16|0x7000|random[0]&0x0fff)
 	binary.BigEndian.PutUint64(u[8:], 1<<63|random[1]>>2)
-	b = append(hex.AppendEncode(b, u[:4]), '-')
-	b = append(hex.AppendEncode(b, u[4:6]), '-')
-	b = append(hex.AppendEncode(b, u[6:8]), '-')
-	b = append(hex.AppendEncode(b, u[8:10]), '-')
-	return hex.AppendEncode(b, u[10:])
+	var text [uuidLen]byte
+	at := 0
+	for i, c := range u {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text[at] = '-'
+			at++
+		}
+		text[at], text[at+1] = hexDigits[c>>4], hexDigits[c&15]
+		at += 2
+	}
+	return append(b, text[:]...)
 }
 
 // validID reports whether a peer's correlation id may be used: 1 to 128 visible ASCII characters.

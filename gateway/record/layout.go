@@ -115,15 +115,18 @@ func expressionSpec(src string, m *mask, c Compiler) (spec, error) {
 	if err != nil {
 		return spec{}, err
 	}
-	if m.mentions(src) {
-		return spec{name: src, text: func(l *line) string {
-			if f(l.x) == "" {
-				return ""
+	secret := m.mentions(src)
+	return spec{name: src, text: func(l *line) (v string) {
+		defer func() {
+			if recover() != nil { // a broken expression costs its field, not the gateway
+				v = "<panic>"
 			}
+		}()
+		if v = f(l.x); v != "" && secret {
 			return masked
-		}}, nil
-	}
-	return spec{name: src, text: func(l *line) string { return f(l.x) }}, nil
+		}
+		return v
+	}}, nil
 }
 
 // jsonField appends `"name":value,`, or nothing when there is no value.

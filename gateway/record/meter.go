@@ -146,7 +146,8 @@ func (r *RouteMeter) count(x *exchange.Exchange, d time.Duration) {
 	if x.Usage.Aborted {
 		n[routeAborted].Add(1)
 	}
-	failed := x.Err != nil && x.Err.Source == exchange.FromUpstream
+	// That no target is left is found by the gateway, but it is the upstream's failure.
+	failed := x.Err != nil && (x.Err.Source == exchange.FromUpstream || x.Err.Code.Name == exchange.NoTarget.Name)
 	if r.upstream != nil && (x.Usage.Attempts > 0 || failed) {
 		r.countUpstream(x, failed)
 	}

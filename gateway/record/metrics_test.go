@@ -57,12 +57,17 @@ func TestExchangesAreCountedByRouteAndByUpstream(t *testing.T) {
 
 	for _, e := range []struct {
 		code     exchange.Code
+		source   exchange.Source
 		attempts int
-	}{{exchange.UpstreamTimeout, 1}, {exchange.NoTarget, 0}, {exchange.Code{Name: "new_kind", Status: 502}, 1}} {
+	}{
+		{exchange.UpstreamTimeout, exchange.FromUpstream, 1},
+		{exchange.NoTarget, exchange.FromGateway, 0},
+		{exchange.Code{Name: "new_kind", Status: 502}, exchange.FromUpstream, 1},
+	} {
 		g.Begin(x)
 		x.Usage = exchange.Usage{Attempts: e.attempts}
 		x.Problem(e.code, "")
-		x.Err = &exchange.Error{Code: e.code, Source: exchange.FromUpstream}
+		x.Err = &exchange.Error{Code: e.code, Source: e.source}
 		g.End(x, meter)
 	}
 	g.Begin(x) // the client went away before there was a reply
@@ -98,8 +103,8 @@ func TestExchangesAreCountedByRouteAndByUpstream(t *testing.T) {
 		`headgate_request_duration_seconds_bucket{api="shop",route="place order",le="0.0025"} 5`,
 	}
 	got := only(text, "headgate_requests_", "headgate_request_body", "headgate_reply_body", "headgate_upstream_requests",
-		"headgate_upstream_errors", "headgate_upstream_retries", "headgate_upstream_duration_seconds_sum", "headgate_upstream_duration_seconds_count",
-		`headgate_request_duration_seconds_bucket{api="shop",route="place order",le="0.00`)
+		"headgate_upstream_errors", "headgate_upstream_retries", "headgate_upstream_duration_seconds_sum",
+		"headgate_upstream_duration_seconds_count", `headgate_request_duration_seconds_bucket{api="shop",route="place order",le="0.00`)
 	slices.Sort(want)
 	slices.Sort(got)
 	got = slices.DeleteFunc(got, func(l string) bool { return strings.Contains(l, `le="0.005"`) || strings.Contains(l, `le="0.0005"`) })

@@ -122,6 +122,7 @@ func (u *Upstream) Tidy() {
 // the exchange. The error is always an *exchange.Error, and then there is no call.
 func (u *Upstream) Send(x *exchange.Exchange) (*h1.Call, error) {
 	began := u.env.Clock.Now()
+	x.Usage.UpstreamStart = began.Sub(x.Start)
 	a := attempt{upstream: u, x: x, began: began}
 	call, err := a.run()
 	if a.target != nil {
