@@ -139,19 +139,32 @@ func TestTokensAreSignedAsTheirHeaderSays(t *testing.T) {
 func TestGoalsAreJudgedByTheMedianAndLossesByTheWorstRound(t *testing.T) {
 	ratio := goal{metric: cpuMicros, against: peers.Nginx, limit: 0.75}
 	loss := goal{metric: lostCount, limit: 0}
+	objects := goal{metric: allocations, limit: 4}
 	for _, c := range []struct {
-		goal goal
-		s    figure.Summary
-		want string
+		goal   goal
+		s      figure.Summary
+		errors float64
+		want   string
 	}{
-		{ratio, figure.Summary{Median: 0.75, Min: 0.6, Max: 0.9, Rounds: 3}, "met"},
-		{ratio, figure.Summary{Median: 0.76, Min: 0.6, Max: 0.9, Rounds: 3}, "not met"},
-		{loss, figure.Summary{Rounds: 3}, "met"},
-		{loss, figure.Summary{Median: 0, Max: 1, Rounds: 3}, "not met"},
-		{ratio, figure.Summary{Median: math.NaN()}, "not met"},
+		{ratio, figure.Summary{Median: 0.75, Min: 0.6, Max: 0.9, Rounds: 3}, 0, "met"},
+		{ratio, figure.Summary{Median: 0.76, Min: 0.6, Max: 0.9, Rounds: 3}, 0, "not met"},
+		{ratio, figure.Summary{Median: 0.1, Min: 0.1, Max: 0.1, Rounds: 3}, 1, "not met: errors"},
+		{ratio, figure.Summary{Median: math.NaN()}, math.NaN(), "not met"},
+		{loss, figure.Summary{Rounds: 3}, math.NaN(), "met"},
+		{loss, figure.Summary{Median: 0, Max: 1, Rounds: 3}, 0, "not met"},
+		{objects, figure.Summary{Median: 4.04, Rounds: 1}, 0, "met"},
+		{objects, figure.Summary{Median: 4.06, Rounds: 1}, 0, "not met"},
 	} {
-		if got := c.goal.verdict(c.s); got != c.want {
-			t.Errorf("%v with %+v: %s, want %s", c.goal, c.s, got, c.want)
+		if got := c.goal.verdict(c.s, c.errors); got != c.want {
+			t.Errorf("%v with %+v and %v errors: %s, want %s", c.goal, c.s, c.errors, got, c.want)
+		}
+	}
+}
+
+func TestAMeasurementThatFailedIsMarkedWhateverItMeasured(t *testing.T) {
+	for name, s := range map[string]sample{"nothing": nil, "figures": {cpuMicros: 3}, "counted": {failures: 7}} {
+		if got := failed(s)[failures]; got < 1 || name == "counted" && got != 7 {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

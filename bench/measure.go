@@ -171,12 +171,22 @@ func (b *bench) rounds(progress io.Writer) {
 				}
 				if err != nil {
 					b.complaints = append(b.complaints, fmt.Sprintf("round %d, %s, %s: %v", round+1, t.id, kind, err))
+					s = failed(s)
 				}
 				b.results.add(t.id, kind, round, s)
 				fmt.Fprintf(progress, "round %d  %-14s %-15s %s\n", round+1, t.id, kind, line(s, err))
 			}
 		}
 	}
+}
+
+// failed marks a sample as one with errors, whatever kind they were of.
+func failed(s sample) sample {
+	if s == nil {
+		s = sample{}
+	}
+	s[failures] = max(s[failures], 1)
+	return s
 }
 
 func (b *bench) wants(t task) bool {

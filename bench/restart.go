@@ -152,6 +152,7 @@ func (b *bench) reloads(t task, kind peers.Kind) (s sample, err error) {
 		return nil, err
 	}
 	s = throughput(r)
+	s[failures] = float64(r.Wrong) // what is lost is a figure of its own
 	s[lostCount], s[refusedOnes], s[liveMillis] = float64(r.Lost), float64(r.Refused), micros(reloaded.slowest)/1000
 	if r.Wrong > 0 { // losing some is a figure; a wrong answer is an error
 		return s, complain(r)
