@@ -121,18 +121,23 @@ func (c *Compiler) Compile(l *decode.Loaded) (*engine.Snapshot, decode.Problems)
 		}
 		return nil, j.problems.Sort()
 	}
-	s.Version, s.Compiled = version(l), c.options.Clock.Now()
+	s.Version, s.Compiled = j.version(), c.options.Clock.Now()
 	s.OnSwap = append(s.OnSwap, func() { c.consumers.publish(directory) }, func() { c.goLive(j) })
 	s.OnClose = append(s.OnClose, func() error { return c.release(j.held) })
 	return s, nil
 }
 
-// version is a short fingerprint of what the document says.
-func version(l *decode.Loaded) string {
+// version is a short fingerprint of what the document says. The APIs have been hashed before, and they are most of it.
+func (j *job) version() string {
 	h := sha256.New()
-	for _, section := range []string{"listeners", "upstreams", "apis", "consumers", "policies", "admin", "log", "tracing", "drain"} {
-		sum := l.Hash(section)
+	for _, section := range []string{"listeners", "upstreams", "consumers", "policies", "admin", "log", "tracing", "drain"} {
+		sum := j.loaded.Hash(section)
 		h.Write(sum[:])
+	}
+	for _, name := range j.loaded.Objects("apis") {
+		key := sha256.Sum256([]byte(name))
+		h.Write(key[:])
+		h.Write(j.next.apis[name].hash[:])
 	}
 	// Ten digits tell documents apart and are too few to search for a secret that went into them.
 	return hex.EncodeToString(h.Sum(nil))[:10]

@@ -161,3 +161,22 @@ apis:
 		}
 	}
 }
+
+func TestTheVersionChangesWithTheContentAlone(t *testing.T) {
+	w := newWorld(t)
+	first := w.load(shops(2)).Version
+	if again := w.load("# a comment\n" + shops(2)).Version; again != first {
+		t.Errorf("%s, with a comment %s", first, again)
+	}
+	seen := map[string]bool{first: true}
+	for _, edit := range [][]string{
+		{"base_path: /api1\n", "base_path: /x\n"}, {"api1:", "api9:"}, {"keys: [one]", "keys: [two]"}, {":9001", ":9002"},
+		{"apis:\n", "log: {level: debug}\napis:\n"},
+	} {
+		v := w.load(shops(2, edit...)).Version
+		if seen[v] {
+			t.Errorf("%v does not change the version", edit)
+		}
+		seen[v] = true
+	}
+}

@@ -26,6 +26,7 @@ func Build[T any](rules []Rule[T]) (*Table[T], []Conflict) {
 			b.conflicts = append(b.conflicts, Conflict{Kind: Invalid, Rule: i, Other: -1, Name: r.Name, Part: part, Reason: err.Error()})
 		}
 	}
+	b.index.edges.freeze()
 	b.check()
 	if len(b.conflicts) > 0 {
 		return nil, b.conflicts
@@ -81,9 +82,9 @@ func (b *builder) add(
 	}
 	for i := range patterns {
 		own := e
-		own.pattern = &patterns[i]
+		own.pattern, own.re, own.names = &patterns[i], patterns[i].re, patterns[i].names
 		for _, p := range roots {
-			p.entry, p.leaf = &own, p.root.insert(own.pattern)
+			p.entry, p.leaf = &own, b.index.insert(p.root, own.pattern)
 			if len(p.leaf.entries) == 0 {
 				b.leaves = append(b.leaves, p)
 			}

@@ -25,9 +25,9 @@ func (t *Table[T]) Candidates(
 	s := search{index: &t.index, query: query, header: header, bit: t.index.methods.bit(method), head: method == "HEAD"}
 	var taken *found
 	for _, root := range t.index.roots(bareHost(host)) {
-		visit(root.node, text, 0, func(l *leaf, rest string) bool {
+		t.index.visit(root.node, text, 0, func(l *leaf, rest string) bool {
 			for _, e := range l.order(s.head) {
-				if re := e.pattern.re; re != nil && !re.MatchString(strings.ReplaceAll(rest, string(slashMark), "%2F")) {
+				if re := e.re; re != nil && !re.MatchString(strings.ReplaceAll(rest, string(slashMark), "%2F")) {
 					continue
 				}
 				here := &found{e, root.rank}

@@ -190,6 +190,7 @@ func buildOnly(t *testing.T, rules []Rule[int]) *builder {
 			t.Fatal(err)
 		}
 	}
+	b.index.edges.freeze()
 	b.check()
 	if len(b.conflicts) > 0 {
 		t.Fatal(b.conflicts)

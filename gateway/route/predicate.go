@@ -80,14 +80,16 @@ func parsePredicates(what string, m map[string]string, fold bool) ([]predicate, 
 	return all, nil
 }
 
-// entry is one rule at one leaf.
+// entry is one rule at one leaf. What every search looks at stands first and together.
 type entry struct {
-	rule      int
-	explicit  uint64 // the methods that the rule lists
 	methods   uint64 // with HEAD, if GET is one of them
 	anyMethod bool
+	rule      int
+	re        *regexp.Regexp // the pattern's
+	names     []string       // the pattern's
 	headers   []predicate
 	query     []predicate
+	explicit  uint64 // the methods that the rule lists
 	pattern   *pattern
 	count     int // predicates
 	narrow    int // how narrow they are

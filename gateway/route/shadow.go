@@ -70,7 +70,7 @@ func (b *builder) cover(p place, reported map[int]bool) (cover, bool) {
 		sample += strings.ReplaceAll(c.witness, "%2F", string(slashMark))
 	}
 	var found cover
-	visit(p.root, sample, 0, func(l *leaf, _ string) bool {
+	b.index.visit(p.root, sample, 0, func(l *leaf, _ string) bool {
 		if l == p.leaf {
 			return false
 		}
@@ -123,7 +123,7 @@ func (p *pattern) sharesLiterals(q *pattern, n int) bool {
 
 // visit calls f for the leaves that fit the path in the order of a search, with the rest of the path that expressions see,
 // until f returns false.
-func visit(n *node, path string, i int, f func(*leaf, string) bool) bool {
+func (x *index) visit(n *node, path string, i int, f func(*leaf, string) bool) bool {
 	if i == len(path) {
 		if n.end != nil && !f(n.end, "") {
 			return false
@@ -134,12 +134,12 @@ func visit(n *node, path string, i int, f func(*leaf, string) bool) bool {
 			next++
 		}
 		text := path[i+1 : next]
-		below := []*node{n.literal(text)}
+		below := []*node{x.edges.find(n, text)}
 		if text != "" {
 			below = append(below, n.capture, n.star)
 		}
 		for _, c := range below {
-			if c != nil && !visit(c, path, next, f) {
+			if c != nil && !x.visit(c, path, next, f) {
 				return false
 			}
 		}

@@ -10,6 +10,7 @@ import (
 // index finds entries. Each host has a tree of its own.
 type index struct {
 	methods   methods
+	edges     edges
 	exact     map[string]*node
 	wildcard  map[string]*node // by the suffix behind "*."
 	anyHost   *node
@@ -18,8 +19,11 @@ type index struct {
 
 // node is a place in the tree of segments.
 type node struct {
-	few         []child          // literal children, up to maxFew
-	many        map[string]*node // literal children, when there are more
+	text        string // the literal that leads here
+	id          uint32 // as the beginning of literal edges
+	from        uint32 // the id of its parent, if a literal leads here
+	literals    uint32 // children by literals
+	only        *node  // the child, if there is one alone
 	capture     *node
 	star        *node
 	end         *leaf
@@ -28,50 +32,11 @@ type node struct {
 	starAll     *leaf
 }
 
-type child struct {
-	text string
-	node *node
-}
-
-// maxFew is up to how many children comparing beats hashing.
-const maxFew = 4
-
 // leaf has the entries of one place, the most specific first.
 type leaf struct {
+	alone   *entry // the one entry, if there are not more
 	entries []*entry
 	heads   []*entry // the order for HEAD, if an entry lists HEAD itself: it goes before one that lists GET
-}
-
-func (n *node) literal(text string) *node {
-	if n.many != nil {
-		return n.many[text]
-	}
-	for i := range n.few {
-		if n.few[i].text == text {
-			return n.few[i].node
-		}
-	}
-	return nil
-}
-
-func (n *node) addLiteral(text string) *node {
-	if found := n.literal(text); found != nil {
-		return found
-	}
-	fresh := new(node)
-	switch {
-	case n.many != nil:
-		n.many[text] = fresh
-	case len(n.few) < maxFew:
-		n.few = append(n.few, child{text, fresh})
-	default:
-		n.many = map[string]*node{text: fresh}
-		for _, c := range n.few {
-			n.many[c.text] = c.node
-		}
-		n.few = nil
-	}
-	return fresh
 }
 
 func fill[V any](p **V) *V {
@@ -81,12 +46,12 @@ func fill[V any](p **V) *V {
 	return *p
 }
 
-// insert returns the leaf of the pattern, creating what is missing.
-func (n *node) insert(p *pattern) *leaf {
+// insert returns the leaf of the pattern below n, creating what is missing.
+func (x *index) insert(n *node, p *pattern) *leaf {
 	for _, s := range p.segments {
 		switch s.kind {
 		case literal:
-			n = n.addLiteral(s.text)
+			n = x.edges.add(n, s.text)
 		case capture:
 			n = fill(&n.capture)
 		case star:
@@ -175,13 +140,13 @@ func (s *search) tree(root *node) *entry {
 	if e == nil {
 		return nil
 	}
-	if e.pattern.re != nil {
-		if len(e.pattern.names) > 0 {
+	if e.re != nil {
+		if len(e.names) > 0 {
 			s.groups(e)
 		}
 		return e
 	}
-	for i, name := range e.pattern.names {
+	for i, name := range e.names {
 		s.params[base+i].Name = name
 	}
 	if s.mark {
@@ -209,7 +174,7 @@ func (s *search) at(n *node, i int) *entry {
 			next++
 		}
 		text := s.path[i+1 : next]
-		if c := n.literal(text); c != nil {
+		if c := s.index.edges.find(n, text); c != nil {
 			if e := s.at(c, next); e != nil {
 				return e
 			}
@@ -259,23 +224,33 @@ func (s *search) below(i int) string {
 }
 
 func (s *search) leaf(l *leaf, rest string) *entry {
-	for _, e := range l.order(s.head) {
-		fits := e.anyMethod || e.methods&s.bit != 0
-		if !fits && e.methods&^s.allow == 0 {
-			continue // nothing to learn from it
-		}
-		if re := e.pattern.re; re != nil && !re.MatchString(rest) {
-			continue
-		}
-		if !e.accepts(s.header, s.query) {
-			continue
-		}
-		if fits {
+	if e := l.alone; e != nil {
+		if s.fits(e, rest) {
 			return e
 		}
-		s.allow |= e.methods
+		return nil
+	}
+	for _, e := range l.order(s.head) {
+		if s.fits(e, rest) {
+			return e
+		}
 	}
 	return nil
+}
+
+// fits reports whether the entry fits, and notes its methods when they are all that does not.
+func (s *search) fits(e *entry, rest string) bool {
+	fits := e.anyMethod || e.methods&s.bit != 0
+	if !fits && e.methods&^s.allow == 0 {
+		return false // nothing to learn from it
+	}
+	if e.re != nil && !e.re.MatchString(rest) || !e.accepts(s.header, s.query) {
+		return false
+	}
+	if !fits {
+		s.allow |= e.methods
+	}
+	return fits
 }
 
 // groups captures the named groups of the entry's expression.
@@ -289,8 +264,8 @@ func (s *search) groups(e *entry) {
 		}
 	}
 	text := s.below(at)
-	found := e.pattern.re.FindStringSubmatchIndex(text)
-	for i, name := range e.pattern.names {
+	found := e.re.FindStringSubmatchIndex(text)
+	for i, name := range e.names {
 		if from := found[2*(i+1)]; name != "" && from >= 0 {
 			s.params = append(s.params, exchange.Param{Name: name, Value: text[from:found[2*(i+1)+1]]})
 		}
@@ -299,6 +274,10 @@ func (s *search) groups(e *entry) {
 
 // sort brings a leaf's entries into order.
 func (l *leaf) sort() {
+	if len(l.entries) == 1 {
+		l.alone = l.entries[0]
+		return
+	}
 	slices.SortFunc(l.entries, compareEntries)
 	if !slices.ContainsFunc(l.entries, func(e *entry) bool { return e.explicit&bitHEAD != 0 }) {
 		return
