@@ -40,7 +40,7 @@ func specs() []spec {
 		{name: "status", bare: true, number: func(b []byte, l *line) []byte { return strconv.AppendInt(b, int64(status(l.x)), 10) }},
 		{name: "source", text: func(l *line) string { return l.x.Reply.Source.String() }},
 		{name: "code", text: func(l *line) string { return code(l.x) }},
-		{name: "cause", text: putCause},
+		{name: "cause", text: textCause},
 		{name: "bytes_in", number: func(b []byte, l *line) []byte { return strconv.AppendInt(b, l.x.Usage.RequestBytes, 10) }},
 		{name: "bytes_out", number: func(b []byte, l *line) []byte { return strconv.AppendInt(b, l.x.Usage.ReplyBytes, 10) }},
 		{name: "duration_ms", number: func(b []byte, l *line) []byte { return appendMillis(b, l.duration) }},
@@ -88,11 +88,16 @@ func putPath(b []byte, l *line) []byte {
 	return b
 }
 
-func putCause(l *line) string {
-	if l.x.Err == nil || l.x.Err.Cause == nil {
+// textCause is what the operator should know about a failure: its cause, or else what the caller was told.
+func textCause(l *line) string {
+	switch e := l.x.Err; {
+	case e == nil:
 		return ""
+	case e.Cause == nil:
+		return e.Detail
+	default:
+		return e.Cause.Error()
 	}
-	return l.x.Err.Cause.Error()
 }
 
 func putUpstream(b []byte, l *line) []byte {

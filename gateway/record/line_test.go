@@ -97,6 +97,9 @@ func TestAccessLogGoldenLines(t *testing.T) {
 		{"the other fields", model.AccessLog{Format: "json", Fields: []string{
 			"span", "version", "upstream", "scheme", "proto", "peer", "cached"}}, proxied(),
 			`{"version":"v1","upstream":"orders","scheme":"https","proto":"HTTP/1.1","peer":"10.0.0.1:5555"}`},
+		{"a refusal without a cause tells its detail", model.AccessLog{Format: "json", Fields: []string{"code", "cause"}},
+			&exchange.Exchange{Err: &exchange.Error{Code: exchange.BadRequest, Detail: "Host stands twice"}},
+			`{"code":"bad_request","cause":"Host stands twice"}`},
 		{"nothing to say", model.AccessLog{Format: "json", Fields: []string{"cached"}}, proxied(), `{}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
