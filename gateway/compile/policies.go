@@ -84,10 +84,13 @@ func (j *job) instance(p *model.Policy, at []string, name string, l list) *polic
 	if stage, ok := policy.ParseStage(p.Stage); ok {
 		inst.Stage = stage
 	}
-	if len(j.problems) > found {
-		return nil
+	if len(j.problems) == found {
+		return inst
 	}
-	return inst
+	if l.grouped && inst.Hooks.Close != nil { // no group will close it
+		l.unit.close = append(l.unit.close, inst.Hooks.Close)
+	}
+	return nil
 }
 
 // checkMember refuses what a group decides as a whole.
