@@ -5,6 +5,8 @@
 package apikey
 
 import (
+	"errors"
+
 	"headgate/gateway/exchange"
 	"headgate/gateway/policy"
 	"headgate/gateway/policy/credential"
@@ -15,7 +17,7 @@ type Config struct {
 	From     credential.Sources `yaml:"from" doc:"Where the key may stand, in this order."`
 	Required bool               `yaml:"required" doc:"Refuse requests without a key. A key that nobody owns is refused in any case."`
 	Hide     bool               `yaml:"hide" doc:"Take the key out of the request before the upstream gets it."`
-	Realm    string             `yaml:"realm" pattern:"^[ !#-\\[\\]-~]*$" max:"128" doc:"What WWW-Authenticate says that the key is for."`
+	Realm    string             `yaml:"realm" doc:"What WWW-Authenticate says that the key is for."`
 }
 
 // Kind is the policy's entry in the catalogue.
@@ -36,7 +38,7 @@ var (
 	keyInvalid = exchange.Code{Name: "api_key_invalid", Status: 401, Title: "The API key is not valid."}
 )
 
-func check(c Config) error { return c.From.Check("from") }
+func check(c Config) error { return errors.Join(c.From.Check("from"), credential.CheckRealm(c.Realm)) }
 
 func build(c Config, e policy.Env) (policy.Hooks, error) {
 	g := &guard{

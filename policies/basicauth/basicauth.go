@@ -7,11 +7,12 @@ package basicauth
 import (
 	"headgate/gateway/exchange"
 	"headgate/gateway/policy"
+	"headgate/gateway/policy/credential"
 )
 
 // Config is the options of basic-auth.
 type Config struct {
-	Realm    string `yaml:"realm" pattern:"^[ !#-\\[\\]-~]*$" max:"128" doc:"What the password is for; browsers show it."`
+	Realm    string `yaml:"realm" doc:"What the password is for; browsers show it."`
 	Required bool   `yaml:"required" doc:"Refuse requests without credentials. Wrong ones are refused in any case."`
 	Hide     bool   `yaml:"hide" doc:"Take Authorization out of the request before the upstream gets it."`
 }
@@ -23,6 +24,7 @@ var Kind = policy.New(policy.Spec[Config]{
 	Stage:   policy.Identify,
 	Codes:   []exchange.Code{credentialsMissing, credentialsInvalid, tooManyLogins, loginsBusy},
 	Default: func() Config { return Config{Realm: "headgate", Required: true, Hide: true} },
+	Check:   func(c Config) error { return credential.CheckRealm(c.Realm) },
 	Build:   build,
 })
 

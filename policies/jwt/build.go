@@ -14,6 +14,7 @@ import (
 	"headgate/config/decode"
 	"headgate/gateway/exchange"
 	"headgate/gateway/policy"
+	"headgate/gateway/policy/credential"
 	"headgate/internal/jose"
 	"headgate/internal/jwks"
 	"headgate/internal/metric"
@@ -22,7 +23,7 @@ import (
 
 func check(c Config) error {
 	_, errKeys := c.keys()
-	errs := []error{c.From.Check("from"), errKeys, c.checkRemote()}
+	errs := []error{c.From.Check("from"), errKeys, c.checkRemote(), credential.CheckRealm(c.Realm)}
 	for i, s := range c.From {
 		if s.Header != "" && s.Scheme == "" && exchange.EqualFold(s.Header, "Authorization") {
 			errs = append(errs, decode.At("from."+strconv.Itoa(i), "says no scheme; tokens in Authorization stand behind one: add scheme: Bearer"))

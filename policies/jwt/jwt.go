@@ -33,7 +33,7 @@ type Config struct {
 	Forward      bool               `yaml:"forward_token" doc:"Leave the token in the request that the upstream gets."`
 	ClaimHeaders map[string]string  `yaml:"claim_headers" max:"32" doc:"Header fields for the upstream, each with the claim it holds."`
 	Remember     memory             `yaml:"remember" doc:"Verified tokens that are kept until they expire."`
-	Realm        string             `yaml:"realm" pattern:"^[ !#-\\[\\]-~]*$" max:"128" doc:"What the token is for, in WWW-Authenticate."`
+	Realm        string             `yaml:"realm" doc:"What the token is for, in WWW-Authenticate."`
 }
 
 // mapping says which consumer a token is.

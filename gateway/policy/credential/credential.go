@@ -61,6 +61,17 @@ func (s *Source) check(path string) error {
 	return nil
 }
 
+// CheckRealm reports why the option realm cannot stand in WWW-Authenticate as a quoted string without escapes, or nil.
+func CheckRealm(realm string) error {
+	if len(realm) > maxRealm || strings.ContainsFunc(realm, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		return decode.At("realm", "%q cannot stand in WWW-Authenticate; use at most %d printable ASCII characters, not \" or \\", realm, maxRealm)
+	}
+	return nil
+}
+
+// maxRealm stops a document from making every refusal large.
+const maxRealm = 128
+
 // Result is what a search ended with.
 type Result uint8
 

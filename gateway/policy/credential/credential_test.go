@@ -128,6 +128,16 @@ func TestSourcesThatMakeNoSenseAreRefusedAtTheirPlace(t *testing.T) {
 	}
 }
 
+func TestARealmCanBeQuoted(t *testing.T) {
+	for realm, ok := range map[string]bool{
+		"": true, "my shop, (v1)": true, `a"b`: false, `a\b`: false, "größe": false, "a\r\nb": false, strings.Repeat("x", 129): false,
+	} {
+		if err := CheckRealm(realm); (err == nil) != ok {
+			t.Errorf("%.20q: %v", realm, err)
+		}
+	}
+}
+
 func TestFieldsThatOnlyTheGatewayMaySetAreDroppedInEverySpelling(t *testing.T) {
 	x := request("-", "X-User: a", "x_user: b", "X-USER: c", "X-Users: d", "X.User: e", "Host: shop")
 	Own{"X-User", "x-roles"}.Drop(&x.Request.Header)
