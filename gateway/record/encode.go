@@ -29,12 +29,20 @@ func appendString(b []byte, s string) []byte {
 
 // appendText is appendString without the quotes.
 func appendText(b []byte, s string) []byte {
+	if len(s) <= maxValue && isPlain(s) {
+		return append(b, s...)
+	}
+	return appendOdd(b, s)
+}
+
+// appendOdd appends what may need escaping or cutting.
+func appendOdd(b []byte, s string) []byte {
 	cut := len(s) > maxValue
 	if cut {
 		s = s[:cutAt(s, maxValue)]
 	}
 	start := 0
-	for i := plainPrefix(s); i < len(s); {
+	for i := 0; i < len(s); {
 		c := s[i]
 		if plain[c] {
 			i++
@@ -60,21 +68,32 @@ func appendText(b []byte, s string) []byte {
 	return b
 }
 
-// plainPrefix returns how many bytes at the beginning are plain for certain, looking at eight at once.
-func plainPrefix(s string) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	i := 0
-	for ; i+8 <= len(s); i += 8 {
-		t := s[i : i+8]
-		w := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
-			uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
-		quote, slash, del := w^(ones*'"'), w^(ones*'\\'), w^(ones*0x7f)
-		// A byte's top bit is set when it is below 0x20, a quote, a backslash, DEL or no ASCII. Borrows may set more: never less.
-		if (w|(w-ones*0x20)|(quote-ones)|(slash-ones)|(del-ones))&highs != 0 {
-			break
+// isPlain reports whether every byte is plain, looking at eight at once. It may say no to a string that is.
+func isPlain(s string) bool {
+	if len(s) < 8 {
+		for i := range len(s) {
+			if !plain[s[i]] {
+				return false
+			}
+		}
+		return true
+	}
+	for i := 0; i+8 < len(s); i += 8 {
+		if !plainWord(s[i : i+8]) {
+			return false
 		}
 	}
-	return i
+	return plainWord(s[len(s)-8:]) // overlaps the one before
+}
+
+// plainWord is isPlain for eight bytes.
+func plainWord(t string) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	w := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
+		uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+	quote, slash, del := w^(ones*'"'), w^(ones*'\\'), w^(ones*0x7f)
+	// A byte's top bit is set when it is below 0x20, a quote, a backslash, DEL or no ASCII. Borrows may set more: never less.
+	return (w|(w-ones*0x20)|(quote-ones)|(slash-ones)|(del-ones))&highs == 0
 }
 
 // cutAt returns the last place at or before n that does not split a character.
@@ -108,15 +127,10 @@ func appendWord(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, '-')
 	}
-	if s[0] == '=' || strings.IndexByte(s, ' ') >= 0 {
+	if s[0] == '=' || strings.IndexByte(s, ' ') >= 0 || len(s) > maxValue || !isPlain(s) {
 		return appendString(b, s)
 	}
-	for i := plainPrefix(s); i < len(s); i++ {
-		if !plain[s[i]] {
-			return appendString(b, s)
-		}
-	}
-	return appendText(b, s)
+	return append(b, s...)
 }
 
 // appendMillis appends d in milliseconds with three decimals.

@@ -132,6 +132,7 @@ func expressionSpec(src string, m *mask, c Compiler) (spec, error) {
 // jsonField appends `"name":value,`, or nothing when there is no value.
 func jsonField(s spec) put {
 	key := string(append(appendString(nil, s.name), ':'))
+	quoted := key + `"`
 	switch {
 	case s.text != nil:
 		return func(b []byte, l *line) []byte {
@@ -139,11 +140,10 @@ func jsonField(s spec) put {
 			if v == "" {
 				return b
 			}
-			return append(appendString(append(b, key...), v), ',')
+			return append(appendText(append(b, quoted...), v), '"', ',')
 		}
 	case s.ascii != nil:
-		key += `"`
-		return unlessEmpty(key, s.ascii, `",`)
+		return unlessEmpty(quoted, s.ascii, `",`)
 	}
 	return unlessEmpty(key, s.number, ",")
 }
