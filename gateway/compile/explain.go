@@ -144,16 +144,14 @@ func explainPolicy(i *policy.Instance) PolicyStep {
 			p.Does = append(p.Does, hook.name)
 		}
 	}
-	whose := "the route's"
 	switch {
 	case strings.HasPrefix(i.Origin, "policies"):
-		whose = "every request's"
+		p.Why = "those of every request come first in stage " + p.Stage
 	case !strings.Contains(i.Origin, ".routes"):
-		whose = "the API's"
+		p.Why = "the API's come behind those of every request in stage " + p.Stage
+	default:
+		p.Why = "the route's come last in stage " + p.Stage
 	}
-	p.Why = fmt.Sprintf("stage %s; inside a stage first every request's policies, then the API's, then the route's, in the order "+
-		"written; this is %s",
-		p.Stage, whose)
 	return p
 }
 

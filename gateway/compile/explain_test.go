@@ -28,24 +28,23 @@ apis:
 	if err != nil {
 		t.Fatal(err)
 	}
-	order := "; inside a stage first every request's policies, then the API's, then the route's, in the order written; this is "
 	want := Explanation{
 		Request: "GET http://any.example:8080/shop/orders/new?x=1", Outcome: "matched",
 		Reason: "the most specific route that fits host, path, method, header fields and query",
 		API:    "shop", Version: "v2", Route: "an order", Written: `apis.shop.routes["an order"]`, Match: "GET /shop/orders/{id}",
 		Params: []exchange.Param{{Name: "id", Value: "new"}},
 		Others: []Other{
-			{`apis.shop.routes["new order"]`, "POST /shop/orders/new", "its methods are OPTIONS, POST"},
+			{`apis.shop.routes["new order"]`, "POST /shop/orders/new", "it is for POST"},
 			{"apis.shop.routes.beta", "GET /shop/orders/{id}", "it asks for header x-beta: 1"},
 		},
 		Policies: []PolicyStep{
 			{
 				Name: "apis/shop/policies/who", Kind: "who", Stage: "identify", Written: "apis.shop.policies[0]", Does: []string{"request"},
-				When: "client.trusted", Shadow: true, OnError: "allow", Why: "stage identify" + order + "the API's",
+				When: "client.trusted", Shadow: true, OnError: "allow", Why: "the API's come behind those of every request in stage identify",
 			},
 			{
 				Name: "policies/probe", Kind: "probe", Stage: "shape", Written: "policies[0]", Does: []string{"request"},
-				OnError: "reject", Why: "stage shape" + order + "every request's",
+				OnError: "reject", Why: "those of every request come first in stage shape",
 			},
 		},
 		Upstream: "orders", Targets: []string{"127.0.0.1:9000"}, Path: "/orders/new",
@@ -71,7 +70,7 @@ apis:
 `)
 	tests := []struct{ method, url, outcome, written, answer, other string }{
 		{"GET", "http://api.example.com/a/1", "matched", "apis.shop.routes.a", "", "less specific: its path has ** where that one has {id}"},
-		{"POST", "http://API.example.com/a/1", "matched", "apis.shop.routes.b", "", "its methods are GET, HEAD, OPTIONS"},
+		{"POST", "http://API.example.com/a/1", "matched", "apis.shop.routes.b", "", "it is for GET, HEAD"},
 		{"GET", "http://api.example.com/away", "matched", "apis.shop.routes.d", "302 Found to https://x.example/",
 			"less specific: it is for every host, not for the host api.example.com"},
 		{"GET", "/away", "matched", "apis.other", "", ""},

@@ -80,7 +80,7 @@ func (x *index) roots(host string) (all []root) {
 // misses says what about the request does not fit, or "".
 func (s *search) misses(e *entry) string {
 	if !e.anyMethod && e.methods&s.bit == 0 {
-		return "its methods are " + s.index.methods.list(e.methods)
+		return "it is for " + s.index.methods.join(e.methods)
 	}
 	for i := range e.headers {
 		if !headerHolds(&e.headers[i], s.header) {

@@ -248,10 +248,13 @@ func (m *methods) allow(mask uint64) string {
 	return m.list(mask)
 }
 
-func (m *methods) list(mask uint64) string {
+// list is an Allow list: OPTIONS is always answered.
+func (m *methods) list(mask uint64) string { return m.join(mask | bitOPTIONS) }
+
+func (m *methods) join(mask uint64) string {
 	var names []string
 	for i, name := range m.names {
-		if (mask|bitOPTIONS)&(1<<i) != 0 {
+		if mask&(1<<i) != 0 {
 			names = append(names, name)
 		}
 	}
