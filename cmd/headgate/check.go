@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -24,21 +26,15 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return fail(err)
 			}
-			l, err := load(s)
-			if err == nil {
-				err = compileOnly(l)
-			}
-			if asJSON {
-				if problems, ok := err.(decode.Problems); ok {
-					e := json.NewEncoder(c.OutOrStdout())
-					e.SetIndent("", "  ")
-					if err := e.Encode(problems); err != nil {
-						return fail(err)
-					}
-					return fmt.Errorf("%d problems", len(problems))
-				}
+			snapshot, l, err := newBench().load(s)
+			var problems decode.Problems
+			if asJSON && errors.As(err, &problems) {
+				return printProblems(c.OutOrStdout(), problems)
 			}
 			if err != nil {
+				return fail(err)
+			}
+			if err := discard(snapshot); err != nil {
 				return fail(err)
 			}
 			d := l.Document
@@ -58,26 +54,12 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// load reads and decodes the document of a source. Problems are a decode.Problems.
-func load(s *source.Source) (*decode.Loaded, error) {
-	files, err := s.Read()
-	if err != nil {
-		return nil, err
+// printProblems prints the problems as JSON and returns how many there are.
+func printProblems(w io.Writer, problems decode.Problems) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(problems); err != nil {
+		return fail(err)
 	}
-	l, problems := decode.Document(files)
-	s.Also(l.References())
-	if len(problems) > 0 {
-		return l, problems
-	}
-	return l, nil
-}
-
-// compileOnly compiles a document that will not be served.
-func compileOnly(l *decode.Loaded) error {
-	b := newBench()
-	s, problems := b.compiler.Compile(l)
-	if len(problems) > 0 {
-		return problems
-	}
-	return discard(s)
+	return errors.New(count(len(problems), "problem"))
 }

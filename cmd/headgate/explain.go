@@ -65,13 +65,9 @@ func explainRoute(file, method, url string, headers []string) (compile.Explanati
 	if err != nil {
 		return none, fail(err)
 	}
-	l, err := load(s)
+	snapshot, _, err := newBench().load(s)
 	if err != nil {
 		return none, fail(err)
-	}
-	snapshot, problems := newBench().compiler.Compile(l)
-	if len(problems) > 0 {
-		return none, problems
 	}
 	e, err := compile.Explain(snapshot, method, url, fields...)
 	if err != nil {

@@ -26,6 +26,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // a log whose reader has gone must not end the gateway
 	err := rootCommand().ExecuteContext(ctx)
 	if err == nil {
 		return

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/config/source"
+	"headgate/gateway/engine"
 	"headgate/gateway/upstream"
 	"headgate/internal/clock"
 )
@@ -21,7 +21,7 @@ type node struct {
 	*parts
 	source  *source.Source
 	doors   *doors
-	level   slog.LevelVar
+	own     ownLog
 	started time.Time
 
 	reloading sync.Mutex
@@ -36,44 +36,50 @@ type refusal struct {
 	Problems decode.Problems `json:"problems,omitempty"`
 }
 
-// newNode reads the first document. Nothing runs, and no door is open, before start.
-func newNode(path string, c clock.Clock, stderr io.Writer) (*node, *decode.Loaded, error) {
+// newNode reads and compiles the first document. Nothing runs, and no door is open, before start.
+func newNode(path string, c clock.Clock, stderr io.Writer) (*node, *compiled, error) {
 	s, err := source.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := load(s)
+	n := &node{source: s, started: c.Now()}
+	n.parts = newParts(c, n.own.logger(stderr))
+	n.doors = newDoors(n.parts)
+	snapshot, l, err := n.load(s)
 	if err != nil {
 		return nil, nil, err
 	}
-	n := &node{source: s, started: c.Now()}
-	n.level.Set(logLevel(l.Document.Log.Level))
-	n.parts = newParts(c, newLogger(stderr, l.Document.Log.Format, &n.level))
-	n.doors = newDoors(n.parts)
-	return n, l, nil
+	n.own.configure(&l.Document.Log)
+	return n, &compiled{snapshot, &l.Document}, nil
+}
+
+// compiled is a document that can go live.
+type compiled struct {
+	snapshot *engine.Snapshot
+	document *model.Document
 }
 
 // Reload reads the document again and makes it live. When anything is wrong with it, the old one stays.
 func (n *node) Reload() error {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
-	l, err := load(n.source)
+	snapshot, l, err := n.load(n.source)
 	if err == nil {
-		err = n.goLive(l)
+		err = n.goLive(&compiled{snapshot, &l.Document})
 	}
 	if err != nil {
 		n.refuse(err)
 		return err
 	}
-	n.log.Info("reloaded", "version", n.engine.Current().Version)
+	n.log.Info("reloaded", "version", snapshot.Version)
 	return nil
 }
 
 // first makes the document that the gateway starts with live.
-func (n *node) first(l *decode.Loaded) error {
+func (n *node) first(c *compiled) error {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
-	return n.goLive(l)
+	return n.goLive(c)
 }
 
 func (n *node) refuse(err error) {
@@ -84,15 +90,12 @@ func (n *node) refuse(err error) {
 	n.log.Error("the document was refused; the one before it stays live", "error", err)
 }
 
-// goLive compiles a document and makes it the one that is served.
-func (n *node) goLive(l *decode.Loaded) error {
-	s, problems := n.compiler.Compile(l)
-	if len(problems) > 0 {
-		return problems
-	}
+// goLive makes a compiled document the one that is served.
+func (n *node) goLive(c *compiled) error {
+	s := c.snapshot
 	fresh, err := n.doors.prepare(s)
 	if err == nil {
-		if err = n.record.Configure(n.recordSettings(&l.Document)); err != nil {
+		if err = n.record.Configure(n.recordSettings(c.document)); err != nil {
 			for _, d := range fresh {
 				err = errors.Join(err, d.listener.Close())
 			}
@@ -101,11 +104,11 @@ func (n *node) goLive(l *decode.Loaded) error {
 	if err != nil {
 		return errors.Join(err, discard(s))
 	}
-	n.level.Set(logLevel(l.Document.Log.Level))
-	if old := n.document.Load(); old != nil && old.Admin != l.Document.Admin {
+	n.own.configure(&c.document.Log)
+	if old := n.document.Load(); old != nil && old.Admin != c.document.Admin {
 		n.log.Warn("a change of admin takes effect at the next start")
 	}
-	n.document.Store(&l.Document)
+	n.document.Store(c.document)
 	n.engine.Swap(s)
 	n.doors.commit(s, fresh)
 	n.refused.Store(nil)

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"time"
 
+	"headgate/config/decode"
 	"headgate/config/model"
+	"headgate/config/source"
 	"headgate/gateway/compile"
 	"headgate/gateway/engine"
 	"headgate/gateway/expr"
@@ -55,8 +57,41 @@ func newBench() *parts {
 	return newParts(clock.System{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 }
 
+// load reads and compiles the document of a source. What is wrong with it is a decode.Problems.
+func (p *parts) load(s *source.Source) (*engine.Snapshot, *decode.Loaded, error) {
+	files, err := s.Read()
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, l, problems := p.compiler.Load(files)
+	s.Also(l.References())
+	if len(problems) == 0 {
+		problems = p.checkRecord(l)
+	}
+	if len(problems) > 0 {
+		return nil, nil, errors.Join(problems, discard(snapshot))
+	}
+	return snapshot, l, nil
+}
+
+// checkRecord checks what the compiler knows nothing of.
+func (p *parts) checkRecord(l *decode.Loaded) (problems decode.Problems) {
+	for _, err := range decode.Flatten(record.Check(p.recordSettings(&l.Document))) {
+		var at *decode.PathError
+		if errors.As(err, &at) {
+			problems = append(problems, l.Problem("invalid_value", err.Error(), at.Path...))
+			continue
+		}
+		problems = append(problems, l.Problem("invalid_value", err.Error(), "log"))
+	}
+	return problems.Sort()
+}
+
 // discard closes a snapshot that was never swapped in.
 func discard(s *engine.Snapshot) error {
+	if s == nil {
+		return nil
+	}
 	var errs []error
 	for _, f := range s.OnClose {
 		errs = append(errs, f())
@@ -67,22 +102,4 @@ func discard(s *engine.Snapshot) error {
 // recordSettings is the part of a document that is about recording.
 func (p *parts) recordSettings(d *model.Document) record.Settings {
 	return record.Settings{Access: d.Log.Access, Tracing: d.Tracing, Expr: p.expr}
-}
-
-// newLogger makes the gateway's own log. Its level follows reloads.
-func newLogger(w io.Writer, format string, level *slog.LevelVar) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	return slog.New(slog.NewTextHandler(w, o))
-}
-
-// logLevel reads a level as documents write it.
-func logLevel(s string) slog.Level {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(s)); err != nil {
-		return slog.LevelInfo // the document was checked: it is one of four
-	}
-	return l
 }

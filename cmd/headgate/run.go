@@ -64,7 +64,7 @@ func run(ctx context.Context, path string, o runOptions, stderr io.Writer) error
 		{"record", n.record.Run},   // reads what exchanges recorded, publishes logs and traces
 		{"tidy", n.runTidy},        // reads idle connections, closes the old ones
 		{"admin", func(ctx context.Context) error {
-			return n.runAdmin(ctx, first.Document.Admin.Address, first.Document.Admin.Pprof, advance)
+			return n.runAdmin(ctx, first.document.Admin.Address, first.document.Admin.Pprof, advance)
 		}},
 		{"doors", func(ctx context.Context) error { return n.runDoors(ctx, func() error { return n.first(first) }) }}, // reads connections, publishes exchanges
 		{"signals", n.runSignals}, // reads SIGHUP, publishes documents

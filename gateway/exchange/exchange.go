@@ -60,17 +60,18 @@ type Client struct {
 
 // Request is what the client asks, and what the upstream will be asked.
 type Request struct {
-	Method   string
-	Path     string // as it came, byte for byte, without the query; a rewrite replaces it
-	Query    string // what follows the '?', without it
-	HasQuery bool   // there was a "?", even with nothing behind it
-	Expect   bool   // the client waits for 100 (Continue) before it sends the body
-	Host     string // authority: host and optional port
-	Scheme   string // "http" or "https"
-	Proto    string // "HTTP/1.1"
-	Header   Header
-	Body     Body
-	Trailer  Header // filled once the body has been read to its end
+	Method    string
+	Path      string // as it came, byte for byte, without the query; a rewrite replaces it
+	Query     string // what follows the '?', without it
+	HasQuery  bool   // there was a "?", even with nothing behind it
+	Expect    bool   // the client waits for 100 (Continue) before it sends the body
+	Streaming bool   // the reply came while the body was still being read: another goroutine has it
+	Host      string // authority: host and optional port
+	Scheme    string // "http" or "https"
+	Proto     string // "HTTP/1.1"
+	Header    Header
+	Body      Body
+	Trailer   Header // filled once the body has been read to its end
 }
 
 // Reply is what the client will get.

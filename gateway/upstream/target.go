@@ -91,21 +91,24 @@ func (t *target) dial(x *exchange.Exchange) (*h1.Conn, error) {
 // judge learns from how a call went. A reused connection that had died says nothing about the target, and a client that
 // went away or sent rubbish does not either.
 func (t *target) judge(x *exchange.Exchange, err error, reused bool, took time.Duration) {
-	var e *exchange.Error
-	switch {
-	case err == nil && x.Reply.Status < 502, err == nil && x.Reply.Status > 504:
-		if t.failures.Load() != 0 {
-			t.failures.Store(0)
+	if err != nil {
+		var e *exchange.Error
+		if errors.As(err, &e) && e.Source == exchange.FromUpstream && !(reused && e.Retry) {
+			t.failed(took)
 		}
-		if t.ejections.Load() != 0 {
-			t.ejections.Store(0)
-		}
-		t.sample(took)
-	case err == nil:
-		t.failed(took)
-	case errors.As(err, &e) && e.Source == exchange.FromUpstream && !(reused && e.Retry):
-		t.failed(took)
+		return
 	}
+	if x.Reply.Status >= 502 && x.Reply.Status <= 504 {
+		t.failed(took)
+		return
+	}
+	if t.failures.Load() != 0 {
+		t.failures.Store(0)
+	}
+	if t.ejections.Load() != 0 {
+		t.ejections.Store(0)
+	}
+	t.sample(took)
 }
 
 const (

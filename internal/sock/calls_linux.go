@@ -12,32 +12,21 @@ import (
 // The sockets are non-blocking, so these calls never wait, and telling the scheduler about them, as package syscall
 // does, would cost more than it could win.
 
-func (c *Conn) readCall(fd uintptr) bool {
-	t := &c.in
-	if c.lease != nil {
-		t.p = c.lease.room()
-	}
-	if len(t.p) == 0 {
-		return true
-	}
+// readFD reads what is there. again: nothing is.
+func readFD(fd uintptr, p []byte) (n int, again bool, err error) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&t.p[0])), uintptr(len(t.p)))
+		r, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
 		switch {
 		case errno == syscall.EINTR:
-			continue
 		case errno == syscall.EAGAIN:
-			if c.lease != nil {
-				c.lease.release()
-			}
-			return false
+			return 0, true, nil
 		case errno != 0:
-			t.err = os.NewSyscallError("read", errno)
-		case n == 0:
-			t.err = io.EOF
+			return 0, false, os.NewSyscallError("read", errno)
+		case r == 0:
+			return 0, false, io.EOF
 		default:
-			t.n = int(n)
+			return int(r), false, nil
 		}
-		return true
 	}
 }
 

@@ -8,29 +8,18 @@ import (
 	"syscall"
 )
 
-func (c *Conn) readCall(fd uintptr) bool {
-	t := &c.in
-	if c.lease != nil {
-		t.p = c.lease.room()
-	}
-	if len(t.p) == 0 {
-		return true
-	}
-	n, err := syscall.Read(int(fd), t.p)
+// readFD reads what is there. again: nothing is.
+func readFD(fd uintptr, p []byte) (n int, again bool, err error) {
+	n, err = syscall.Read(int(fd), p)
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
-		if c.lease != nil {
-			c.lease.release()
-		}
-		return false
+		return 0, true, nil
 	case err != nil:
-		t.err = os.NewSyscallError("read", err)
+		return 0, false, os.NewSyscallError("read", err)
 	case n == 0:
-		t.err = io.EOF
-	default:
-		t.n = n
+		return 0, false, io.EOF
 	}
-	return true
+	return n, false, nil
 }
 
 func (c *Conn) writeCall(fd uintptr) bool {

@@ -18,7 +18,8 @@ type Conn struct {
 	in, out transfer
 	peek    func(fd uintptr) // sets quiet
 	quiet   bool
-	lease   *Reader // whose buffer is given back while a read waits
+	each    eachState
+	ask     askState
 
 	sweeper     *Sweeper
 	prev, next  *Conn // the sweeper's list
@@ -28,6 +29,7 @@ type Conn struct {
 	interrupted atomic.Bool
 	closed      atomic.Bool
 
+	trusted atomic.Bool   // waiting for news of the peer's end without having looked, see Each
 	serving atomic.Uint64 // odd while a request is being answered
 	seen    uint64        // the sweeper's: serving at its last look
 	onGone  func()        // called by the sweeper when the peer has gone while serving
@@ -62,7 +64,7 @@ func New(nc net.Conn, s *Sweeper, onGone func()) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{tcp: tcp, raw: raw, sweeper: s, onGone: onGone}
-	c.in.call, c.out.call, c.peek = c.readCall, c.writeCall, c.peekCall
+	c.in.call, c.out.call, c.peek, c.each.call, c.ask.call = c.readCall, c.writeCall, c.peekCall, c.eachCall, c.askCall
 	s.add(c)
 	return c, nil
 }
@@ -80,8 +82,21 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Write writes all of p.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.out.p, c.out.n, c.out.err = p, 0, nil
+	if c.each.held && c.writeCall(c.each.fd) {
+		return c.result(&c.out, nil)
+	}
 	err := c.raw.Write(c.out.call)
 	return c.result(&c.out, err)
+}
+
+func (c *Conn) readCall(fd uintptr) bool {
+	t := &c.in
+	if len(t.p) == 0 {
+		return true
+	}
+	var again bool
+	t.n, again, t.err = readFD(fd, t.p)
+	return !again
 }
 
 func (c *Conn) result(t *transfer, err error) (int, error) {
@@ -183,6 +198,9 @@ func (c *Conn) Served() { c.serving.Add(1) }
 
 // checkGone is called by the sweeper.
 func (c *Conn) checkGone() {
+	if c.trusted.Swap(false) && c.peerClosed() {
+		c.WakeReader()
+	}
 	now := c.serving.Load()
 	inFlight := now&1 == 1 && now == c.seen
 	c.seen = now

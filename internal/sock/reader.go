@@ -55,19 +55,6 @@ func (b *Reader) Fill(limit int) error {
 	return err
 }
 
-// Await reads the first bytes of something new. While it waits, the reader holds no buffer.
-func (b *Reader) Await() error {
-	if b.r < b.w {
-		return nil
-	}
-	b.r, b.w = 0, 0
-	b.Conn.lease = b
-	n, err := b.Conn.Read(nil)
-	b.Conn.lease = nil
-	b.w += n
-	return err
-}
-
 // Release gives the memory back; what was buffered is lost.
 func (b *Reader) Release() {
 	b.r, b.w = 0, 0

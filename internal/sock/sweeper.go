@@ -113,7 +113,7 @@ func (s *Sweeper) sweep(now int64, lookForGone bool) {
 		case at < soonest:
 			soonest = at
 		}
-		if lookForGone && c.onGone != nil && c.serving.Load()&1 == 1 {
+		if lookForGone && c.onGone != nil && (c.serving.Load()&1 == 1 || c.trusted.Load()) {
 			looked = append(looked, c)
 		}
 	}

@@ -143,10 +143,12 @@ func (c *Call) Do(x *exchange.Exchange, conn *Conn, owner Owner, whole bool) err
 		return c.fail(x, context.Canceled)
 	}
 	conn.Arm(sock.PhaseWrite, c.plan.Response)
-	if _, err := conn.Write(*c.out); err != nil && whole {
-		return c.fail(x, err)
-	} // otherwise the reply may be there already: the pump meets the error again
-	if !whole {
+	if whole {
+		if err := c.in.Ask(*c.out); err != nil {
+			return c.fail(x, err)
+		}
+	} else {
+		_, _ = conn.Write(*c.out) // a reply may be there already; if it is not, the pump meets the error again
 		c.pump = startPump(x, conn, c.plan)
 	}
 	head, err := c.reply(x)
@@ -154,7 +156,7 @@ func (c *Call) Do(x *exchange.Exchange, conn *Conn, owner Owner, whole bool) err
 		return c.fail(x, err)
 	}
 	if c.pump != nil {
-		c.pump.replied()
+		x.Request.Streaming = !c.pump.replied()
 	}
 	conn.Disarm()
 	conn.Calls++
@@ -194,6 +196,7 @@ var errInformational = bad("The upstream sent 101 unasked, or too many informati
 func (c *Call) head(x *exchange.Exchange) (Head, error) {
 	for scanned := 0; ; {
 		p := c.in.Buffered()
+		c.sent = c.sent || len(p) > 0
 		end, err := findHead(p, scanned)
 		if err != nil {
 			return Head{}, err
@@ -204,12 +207,8 @@ func (c *Call) head(x *exchange.Exchange) (Head, error) {
 			return head, err
 		}
 		scanned = len(p)
-		if len(p) == 0 {
-			c.in.Enlarge()
-		}
-		err = c.in.Fill(c.plan.Limits.Head)
-		c.sent = c.sent || len(c.in.Buffered()) > 0
-		if err != nil {
+		c.in.Enlarge()
+		if err := c.in.Fill(c.plan.Limits.Head); err != nil {
 			return Head{}, err
 		}
 	}
@@ -250,7 +249,7 @@ func (c *Call) ended() {
 }
 
 func (c *Call) reusable() bool {
-	return c.over && c.keep && len(c.in.Buffered()) == 0 && (c.pump == nil || c.pump.finished())
+	return c.over && c.keep && len(c.in.Buffered()) == 0 && (c.pump == nil || c.pump.finished()) && !c.conn.Interrupted()
 }
 
 // letGo parts with the connection. From then on a cancellation must not reach it: the next call may be using it.
@@ -269,7 +268,7 @@ func (c *Call) letGo(reusable bool) {
 // Close ends the call, whether or not its reply was read to the end, and gives its memory back.
 func (c *Call) Close() {
 	if c.pump != nil {
-		_ = c.pump.stop(c.over) // its error was met, or no longer matters
+		_ = c.pump.stop() // its error was met, or no longer matters
 	}
 	if c.conn != nil {
 		c.letGo(c.reusable())
@@ -286,7 +285,7 @@ func (c *Call) fail(x *exchange.Exchange, err error) error {
 	c.letGo(false)
 	if p := c.pump; p != nil {
 		c.pump = nil
-		if cause := p.stop(false); cause != nil && p.clientFailed {
+		if cause := p.stop(); cause != nil && p.clientFailed {
 			return cause
 		}
 	}

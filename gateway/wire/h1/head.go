@@ -10,10 +10,11 @@ import (
 type Head struct {
 	Length     int64 // Content-Length; -1: none
 	Chunked    bool
-	Old        bool // HTTP/1.0
-	Close      bool // the sender will close, or cannot keep the connection
-	Upgrade    bool // asks for another protocol
-	Expect     bool // waits for 100 (Continue)
+	Old        bool   // HTTP/1.0
+	Close      bool   // the sender will close, or cannot keep the connection
+	Upgrade    bool   // asks for another protocol
+	Expect     bool   // waits for 100 (Continue)
+	Scheme     string // of a target in absolute form: "http" or "https"; "": the connection's own
 	hosts      int
 	lengths    int
 	codings    int
@@ -183,6 +184,9 @@ func (head *Head) framing() error {
 
 // parseLength reads a Content-Length: digits and nothing else, not even a list of equal ones.
 func parseLength(s string) (int64, error) {
+	if len(s) > maxLengthDigits { // 1*DIGIT (RFC 9110 section 8.6) allows any number of zeros in front
+		s = strings.TrimLeft(s[:len(s)-1], "0") + s[len(s)-1:]
+	}
 	if s == "" || len(s) > maxLengthDigits {
 		return 0, errLength
 	}

@@ -79,6 +79,7 @@ var (
 	errCodingRepeated = bad("Transfer-Encoding is repeated.")
 	errCodingOld      = bad("Transfer-Encoding in an HTTP/1.0 message.")
 	errBothFramings   = bad("Content-Length and Transfer-Encoding are both there.")
+	errBodiless       = bad("A reply that cannot have a body (1xx, 204) announces one.")
 	errUpgradeBody    = bad("A request to upgrade has a body.")
 	errExpectation    = &Error{exchange.ExpectationFailed, ""}
 	errChunkSize      = bad("A chunk size is not a hexadecimal number that fits.")

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"headgate/gateway/exchange"
 	"headgate/internal/sock"
@@ -16,8 +16,7 @@ type pump struct {
 	conn         *Conn
 	client       exchange.Interrupter // unblocks a read of the client's body
 	mu           sync.Mutex
-	answered     bool        // under mu: the reply's head is here
-	drained      atomic.Bool // the body was read to its end; at most its last bytes are still to be written
+	answered     bool // under mu: the reply's head is here
 	done         chan struct{}
 	err          error // valid after done
 	clientFailed bool  // the body could not be read, as opposed to written
@@ -52,13 +51,9 @@ func (p *pump) copy(x *exchange.Exchange, body exchange.Body, plan *Plan) (int64
 		if b, ok := body.Reader.(*Body); ok && body.Length >= 0 && b.relayable() {
 			n, err := b.relay(p.conn.Conn, plan.Idle)
 			p.clientFailed = errors.Is(err, errShortBody) || b.in.Conn.Expired()
-			p.drained.Store(err == nil)
 			return sent + n, err
 		}
 		piece, err := pieces()
-		if b, ok := body.Reader.(*Body); errors.Is(err, io.EOF) || (ok && b.Done()) {
-			p.drained.Store(true)
-		}
 		if len(piece) > 0 {
 			p.conn.Arm(sock.PhaseWrite, plan.Idle)
 			if werr := writePiece(p.conn.Conn, piece, body.Length < 0, frame[:0]); werr != nil {
@@ -100,11 +95,26 @@ func (p *pump) await(plan *Plan) {
 	}
 }
 
-// replied says that the reply's head is here, so that its time has stopped.
-func (p *pump) replied() {
+// settleTime is how long a reply waits for the rest of its request: an upstream that has read it all answers at the same
+// moment at which we learn that it was sent, while one that answers early leaves a body that keeps coming.
+const settleTime = 5 * time.Millisecond
+
+// replied says that the reply's head is here, so that its time has stopped, and returns whether the whole body was sent.
+func (p *pump) replied() bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.answered = true
+	p.mu.Unlock()
+	if p.finished() {
+		return true
+	}
+	t := time.NewTimer(settleTime)
+	defer t.Stop()
+	select {
+	case <-p.done:
+		return p.err == nil
+	case <-t.C:
+		return false
+	}
 }
 
 // finished reports whether the whole body was written.
@@ -117,18 +127,16 @@ func (p *pump) finished() bool {
 	}
 }
 
-// stop waits for the goroutine and returns why it ended. A body that is still being waited for is given up; one whose
-// last bytes are being written is let finish if the connection is worth it.
-func (p *pump) stop(letFinish bool) error {
+// stop waits for the goroutine and returns why it ended. A body that still keeps coming is given up, and with it both
+// connections.
+func (p *pump) stop() error {
 	select {
 	case <-p.done:
 		return p.err
 	default:
 	}
-	if !letFinish || !p.drained.Load() {
-		p.conn.Interrupt()
-		p.client.Interrupt()
-	}
+	p.conn.Interrupt()
+	p.client.Interrupt()
 	<-p.done
 	return p.err
 }

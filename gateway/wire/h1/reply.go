@@ -62,7 +62,7 @@ func (c *conn) Reply(x *exchange.Exchange) error {
 	if chunked && c.head.Old {
 		chunked, c.closes = false, true // the end of the connection is the end of the body
 	}
-	if !c.closes && (c.server.draining.Load() || !c.canGoOn()) {
+	if !c.closes && (c.server.draining.Load() || !c.canGoOn(x)) {
 		c.closes = true
 	}
 	out := sock.Get()
@@ -75,16 +75,15 @@ func (c *conn) Reply(x *exchange.Exchange) error {
 	n, err := c.stream(b, cap(*out), body, chunked, &r.Trailer)
 	x.Usage.ReplyBytes += n
 	if err != nil {
-		c.broken, c.closes = true, true
-		c.Conn.Reset() // never a silently short body
+		c.broken, c.closes, c.reset = true, true, true // never a silently short body
 	}
 	return err
 }
 
 // canGoOn reports whether the request has been read as far as it will be: what is still to come of its body would be
 // taken for the next request. A body that has arrived is skipped in finish.
-func (c *conn) canGoOn() bool {
-	return !c.broken && (c.body.Done() || c.body.kind == byLength && c.body.err == nil && c.body.left <= int64(len(c.in.Buffered())))
+func (c *conn) canGoOn(x *exchange.Exchange) bool {
+	return !c.broken && !x.Request.Streaming && (c.body.Done() || c.body.kind == byLength && c.body.err == nil && c.body.left <= int64(len(c.in.Buffered())))
 }
 
 func (c *conn) appendHead(b []byte, x *exchange.Exchange, body *exchange.Body, chunked bool) []byte {

@@ -70,7 +70,7 @@ func requestLine(s string, b []byte, line int, l *Limits, head *Head, r *exchang
 	if space-target > l.Target {
 		return errTargetTooLong
 	}
-	return parseTarget(s[target:space], b[target:space], r)
+	return head.parseTarget(s[target:space], b[target:space], r)
 }
 
 func methodError(b []byte, method, line int) error {
@@ -107,18 +107,14 @@ func (head *Head) version(b []byte, r *exchange.Request) error {
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // parseTarget splits the target (RFC 9112 section 3.2) into path, query and, for the absolute form, host.
-func parseTarget(s string, b []byte, r *exchange.Request) error {
+func (head *Head) parseTarget(s string, b []byte, r *exchange.Request) error {
 	r.Host = ""
 	if s != "" && s[0] == '/' && r.Method != "CONNECT" {
 		return pathAndQuery(s, b, r)
 	}
 	switch {
 	case r.Method == "CONNECT":
-		if !validHost(s) || strings.LastIndexByte(s, ':') <= strings.LastIndexByte(s, ']') {
-			return errTarget
-		}
-		r.Path, r.Query, r.HasQuery, r.Host = "", "", false, s
-		return nil
+		return head.parseAuthority(s, r)
 	case s == "*":
 		if r.Method != "OPTIONS" {
 			return errTargetForm
@@ -130,7 +126,12 @@ func parseTarget(s string, b []byte, r *exchange.Request) error {
 	if !ok {
 		return errTarget
 	}
-	if !exchange.EqualFold(scheme, "http") && !exchange.EqualFold(scheme, "https") {
+	switch {
+	case exchange.EqualFold(scheme, "http"):
+		head.Scheme = "http"
+	case exchange.EqualFold(scheme, "https"):
+		head.Scheme = "https"
+	default:
 		return errTargetScheme
 	}
 	end := strings.IndexAny(rest, "/?")
@@ -145,6 +146,18 @@ func parseTarget(s string, b []byte, r *exchange.Request) error {
 		return err
 	}
 	r.Host = host
+	return nil
+}
+
+// parseAuthority takes a CONNECT's target, which must name a port (RFC 9110 section 9.3.6). Its client may have sent the
+// tunnel's first bytes already, which must not be taken for a request when it is refused, so the connection ends with it.
+func (head *Head) parseAuthority(s string, r *exchange.Request) error {
+	host := withoutPort(s)
+	if host == s || !validHost(s) || strings.Trim(s[len(host)+1:], "0") == "" {
+		return errTarget
+	}
+	head.Close = true
+	r.Path, r.Query, r.HasQuery, r.Host = "", "", false, s
 	return nil
 }
 
@@ -180,15 +193,44 @@ func (head *Head) checkHost(r *exchange.Request, authority string) error {
 	if authority == "" {
 		return nil
 	}
-	if head.hosts == 1 && !sameHost(authority, r.Host) {
+	if head.hosts == 1 && !sameHost(authority, r.Host, head.defaultPort(authority)) {
 		return errHostDisagrees
 	}
 	r.Host = authority
 	return nil
 }
 
-func sameHost(a, b string) bool {
-	return exchange.EqualFold(strings.TrimSuffix(a, ":80"), strings.TrimSuffix(b, ":80"))
+// defaultPort returns the port that goes without saying: the scheme's, and for CONNECT, which has none, that of its target.
+func (head *Head) defaultPort(authority string) string {
+	switch head.Scheme {
+	case "http":
+		return "80"
+	case "https":
+		return "443"
+	}
+	return authority[len(withoutPort(authority))+1:]
+}
+
+// sameHost reports whether two authorities are the same but for case and a port that is empty or the default one
+// (RFC 9110 section 4.2.3).
+func sameHost(a, b, port string) bool {
+	return exchange.EqualFold(withoutDefault(a, port), withoutDefault(b, port))
+}
+
+func withoutDefault(s, port string) string {
+	host := withoutPort(s)
+	if host == s || s[len(host)+1:] == "" || s[len(host)+1:] == port {
+		return host
+	}
+	return s
+}
+
+// withoutPort returns the host of an authority: all of it if there is no colon behind the host.
+func withoutPort(s string) string {
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
+		return s[:i]
+	}
+	return s
 }
 
 // validHost accepts a name or an address with an optional port. User information, percent-encoding and the sub-delims

@@ -6,8 +6,8 @@ import (
 	"headgate/gateway/exchange"
 )
 
-// ParseResponse parses a complete response head, which ends with an empty line, into r. method is the request's: it
-// decides whether there is a body (RFC 9112 section 6.3). The error is always an *Error.
+// ParseResponse parses a complete response head, which ends with an empty line, into r. The error is always an *Error.
+// Whether a body follows depends on the request's method, too: see hasBody.
 func ParseResponse(b []byte, l *Limits, method string, r *exchange.Reply) (Head, error) {
 	head := Head{Length: -1}
 	line := bytes.IndexByte(b, '\r')
@@ -31,7 +31,7 @@ func ParseResponse(b []byte, l *Limits, method string, r *exchange.Reply) (Head,
 		head.dropNamed(&r.Header)
 	}
 	head.Close = head.Close || (head.Old && !head.keepAlive)
-	return head, head.bodiless(method, r.Status)
+	return head, head.bodiless(r.Status)
 }
 
 // statusLine parses "HTTP/1.x SP 3DIGIT SP reason"; the reason and its space may be missing.
@@ -62,10 +62,10 @@ func (head *Head) statusLine(b []byte, r *exchange.Reply) error {
 
 // bodiless settles the framing of replies that never have a body. One that announces a body where none may be (1xx, 204)
 // is ambiguous: another reader would take the next reply for it.
-func (head *Head) bodiless(method string, status int) error {
+func (head *Head) bodiless(status int) error {
 	if status < 200 || status == 204 {
 		if head.Chunked || head.Length > 0 {
-			return errBothFramings
+			return errBodiless
 		}
 		head.Length = 0
 	}

@@ -1,0 +1,110 @@
+package sock
+
+// A read that finds nothing costs a system call to learn what the runtime is going to be told anyway. Each and Ask stay
+// inside one wait of the runtime's instead: between two looks at the socket nothing is forgotten that it was told, so
+// they can wait at once where they know that there is nothing to read.
+
+// eachState is an Each that runs.
+type eachState struct {
+	call   func(fd uintptr) bool // made once for each connection
+	reader *Reader
+	handle func() bool
+	fd     uintptr
+	held   bool // the descriptor may be used directly: the runtime keeps it open
+	tried  bool // a whole round has been made: from then on a short read is trusted
+}
+
+// Each calls handle whenever bytes have arrived, which stand in the reader's buffer, until handle returns false or the
+// connection ends. While nothing happens the reader holds no buffer. handle must not read from the connection, close it
+// or let anything unread stand in the buffer when it returns true; it may write.
+//
+// A read that did not fill its buffer has emptied the socket, so that the next thing to happen is news; only the end of
+// the stream may have come with the last bytes unannounced, which is what the sweeper looks for within a second.
+func (b *Reader) Each(handle func() bool) error {
+	c := b.Conn
+	c.each.reader, c.each.handle = b, handle
+	c.in.err = nil
+	err := c.raw.Read(c.each.call)
+	c.each.handle, c.each.held = nil, false
+	c.trusted.Store(false)
+	_, err = c.result(&c.in, err)
+	return err
+}
+
+func (c *Conn) eachCall(fd uintptr) bool {
+	e := &c.each
+	c.trusted.Store(false)
+	for {
+		b, short := e.reader, false
+		if b.r == b.w {
+			b.r, b.w = 0, 0
+			room := b.room()
+			n, again, err := readFD(fd, room)
+			if again {
+				b.release()
+				return false
+			}
+			if err != nil {
+				c.in.err = err
+				return true
+			}
+			b.w, short = n, n < len(room)
+		}
+		e.fd, e.held = fd, true
+		goOn := e.handle()
+		e.held = false
+		if !goOn {
+			return true
+		}
+		if short && e.tried {
+			b.Release()
+			c.trusted.Store(true)
+			return false
+		}
+		e.tried = true
+	}
+}
+
+// askState is an Ask that runs.
+type askState struct {
+	call   func(fd uintptr) bool // made once for each connection
+	reader *Reader
+	sent   bool
+}
+
+// Ask writes p and reads the first bytes of the answer, of which none can have come before.
+func (b *Reader) Ask(p []byte) error {
+	c := b.Conn
+	b.Enlarge()
+	c.ask.reader, c.ask.sent = b, false
+	c.in.err = nil
+	c.out.p, c.out.n, c.out.err = p, 0, nil
+	err := c.raw.Read(c.ask.call)
+	_, err = c.result(&c.in, err)
+	if err == nil && c.out.err != nil {
+		err = c.out.err
+	}
+	if err == nil && !c.ask.sent { // the socket is full: the rest goes the ordinary way, and so does the answer
+		_, err = c.Write(c.out.p[c.out.n:])
+	}
+	c.out.p = nil
+	return err
+}
+
+func (c *Conn) askCall(fd uintptr) bool {
+	if !c.ask.sent {
+		if !c.writeCall(fd) || c.out.err != nil {
+			return true
+		}
+		c.ask.sent = true
+		return false
+	}
+	b := c.ask.reader
+	n, again, err := readFD(fd, (*b.buf)[b.w:])
+	if again {
+		return false
+	}
+	c.in.err = err
+	b.w += n
+	return true
+}
