@@ -105,6 +105,7 @@ func (w *watcher) interval() time.Duration {
 
 // matters leaves out what has nothing to do with the document, such as a log that is written beside it.
 func (w *watcher) matters(e fsnotify.Event) bool {
+	e.Name = filepath.Clean(e.Name) // what happens in "." is told of as ./name
 	name := filepath.Base(e.Name)
 	if w.files[e.Name] || strings.HasPrefix(name, "..") { // ..data: Kubernetes swaps a link of this name
 		return true
@@ -154,6 +155,7 @@ func (s *Source) places() (watched, folders, files map[string]bool) {
 	}
 	s.mu.Unlock()
 	for _, path := range paths {
+		path = filepath.Clean(path)
 		for range maxLinks {
 			watched[filepath.Dir(path)], files[path] = true, true
 			target, err := os.Readlink(path)
