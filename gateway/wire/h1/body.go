@@ -217,26 +217,27 @@ func (b *Body) framing() error {
 	case atSize:
 		return b.size()
 	case atDataEnd:
-		if err := b.atLeast(2); err != nil {
-			return err
-		}
-		if p := b.in.Buffered(); p[0] != '\r' || p[1] != '\n' {
-			return errChunkEnd
-		}
-		b.in.Discard(2)
-		b.chunk = atSize
-		return nil
+		return b.dataEnd()
 	}
 	return b.trailers()
 }
 
-func (b *Body) atLeast(n int) error {
-	for len(b.in.Buffered()) < n {
+// dataEnd reads the CRLF behind a chunk's data. A wrong first byte is enough to know that the chunk is not as long as it says.
+func (b *Body) dataEnd() error {
+	for {
+		p := b.in.Buffered()
+		if len(p) > 0 && p[0] != '\r' || len(p) > 1 && p[1] != '\n' {
+			return errChunkEnd
+		}
+		if len(p) > 1 {
+			b.in.Discard(2)
+			b.chunk = atSize
+			return nil
+		}
 		if err := b.fill(sock.SmallBuffer); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // size reads a chunk-size line.
@@ -290,6 +291,9 @@ func (b *Body) trailers() error {
 		end, err := trailerEnd(p, scanned)
 		if err != nil {
 			return err
+		}
+		if end > b.limits.Head {
+			return errHeadTooLarge
 		}
 		if end > 0 {
 			if err := parseTrailer(p[:end], b.limits, b.trailer); err != nil {

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"slices"
 
 	"headgate/gateway/exchange"
 )
@@ -113,18 +114,19 @@ func parseTrailer(b []byte, l *Limits, h *exchange.Header) error {
 	return nil
 }
 
-// forbiddenInTrailer lists what recipients act on before the body: routing, authentication, and what says how to read
-// the body. Connection, framing and Host never reach the list.
+// forbiddenInTrailer tells what recipients act on before the body: authentication, conditions, control data, who has
+// sent the message on, and how to read the body. Connection, framing and Host never come here.
 func forbiddenInTrailer(name string) bool {
-	for _, f := range [...]string{
-		"Authorization", "Cookie", "Set-Cookie", "Content-Encoding", "Content-Type", "Content-Range", "Cache-Control",
-		"Trailer", "Max-Forwards", "Range", "Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
-	} {
-		if exchange.EqualFold(name, f) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(headOnly, func(f string) bool { return exchange.EqualFold(name, f) })
+}
+
+// headOnly are the fields that are decided upon before the trailer section comes (RFC 9110 section 6.5.1).
+var headOnly = []string{
+	"Authorization", "Cookie", "Set-Cookie", "WWW-Authenticate",
+	"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range", "Max-Forwards", "Pragma",
+	"Age", "Cache-Control", "Date", "Expires", "Location", "Retry-After", "Vary", "Warning",
+	"Content-Encoding", "Content-Range", "Content-Type", "Trailer",
+	"Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
 }
 
 // trailerEnd returns where the trailer section at the beginning of b ends, or 0 when it is not complete.
