@@ -41,6 +41,8 @@ func (c *client) do(s statement, deadline time.Time) error {
 		return c.Close()
 	case "reset":
 		return errors.Join(c.Conn.(*net.TCPConn).SetLinger(0), c.Close())
+	case "trickle":
+		return c.trickle(s.arg, deadline)
 	case "closed":
 		return c.closed(deadline)
 	case "none":
@@ -130,6 +132,27 @@ func (c *client) next(status int, deadline time.Time) error {
 }
 
 var statusLine = regexp.MustCompile(`^HTTP/1\.1 ([1-5][0-9][0-9]) [ -~\t]*$`)
+
+// trickle sends a text again and again, until the gateway has something to say: "DURATION TEXT".
+func (c *client) trickle(arg string, deadline time.Time) error {
+	pause, text, _ := strings.Cut(arg, " ")
+	d, err := time.ParseDuration(pause)
+	if err != nil {
+		return err
+	}
+	if text, err = unescape(text); err != nil {
+		return err
+	}
+	for time.Now().Before(deadline) {
+		if err := c.send(text, deadline); err != nil {
+			return err
+		}
+		if err := c.fill(time.Now().Add(d)); !errors.Is(err, errLate) {
+			return nil // what it was is for the next statement to say
+		}
+	}
+	return errLate
+}
 
 // header checks one field: "Name: value" that must be there, "Name: regexp", or "Name" that must not be.
 func (m *message) header(verb, arg string) error {

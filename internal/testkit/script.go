@@ -125,7 +125,7 @@ var marks = []struct{ sign, verb string }{
 
 // words are the other statements of a client's script.
 var words = []string{
-	"connect", "on", "half-close", "hangup", "reset", "within", "crowd", "advance", "reload", "replace", "signal", "exit",
+	"connect", "on", "half-close", "hangup", "reset", "within", "trickle", "crowd", "advance", "reload", "replace", "signal", "exit",
 	"status", "metrics", "log", "file", "limit", "upstream", "await",
 }
 
@@ -140,9 +140,7 @@ func parseClient(text string) (verb, arg string, err error) {
 	}
 	for _, m := range marks {
 		if rest, ok := strings.CutPrefix(text, m.sign); ok {
-			if m.sign != ">*" {
-				rest = strings.TrimPrefix(rest, " ")
-			}
+			rest = strings.TrimPrefix(rest, " ")
 			if m.sign[0] == '^' {
 				rest = number + "\x00" + rest
 			}
