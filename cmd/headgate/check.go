@@ -26,7 +26,8 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return fail(err)
 			}
-			snapshot, l, err := newBench().load(s)
+			p := newBench()
+			good, err := p.load(s)
 			var problems decode.Problems
 			if asJSON && errors.As(err, &problems) {
 				return printProblems(c.OutOrStdout(), problems)
@@ -34,10 +35,8 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return fail(err)
 			}
-			if err := discard(snapshot); err != nil {
-				return fail(err)
-			}
-			d := l.Document
+			p.discard(good.snapshot)
+			d := good.document
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s, %s, %s, %s\n", args[0], count(len(d.Listeners), "listener"),
 				count(len(d.APIs), "API"), count(len(d.Upstreams), "upstream"), count(len(d.Consumers), "consumer"))
 			return fail(err)

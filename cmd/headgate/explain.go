@@ -65,15 +65,13 @@ func explainRoute(file, method, url string, headers []string) (compile.Explanati
 	if err != nil {
 		return none, fail(err)
 	}
-	snapshot, _, err := newBench().load(s)
+	p := newBench()
+	good, err := p.load(s)
 	if err != nil {
 		return none, fail(err)
 	}
-	e, err := compile.Explain(snapshot, method, url, fields...)
-	if err != nil {
-		return none, err
-	}
-	return e, fail(discard(snapshot))
+	defer p.discard(good.snapshot)
+	return compile.Explain(good.snapshot, method, url, fields...)
 }
 
 // printExplanation prints what a person wants to know, from top to bottom as a request meets it.

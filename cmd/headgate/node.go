@@ -25,11 +25,12 @@ type node struct {
 	started time.Time
 
 	reloading sync.Mutex
+	good      []decode.File                  // what the live document was made of; under reloading
 	document  atomic.Pointer[model.Document] // the live one
 	refused   atomic.Pointer[refusal]        // the last document, if it was refused
 }
 
-// refusal is a document that did not go live.
+// refusal is a document that did not go live, or not all of it.
 type refusal struct {
 	At       time.Time       `json:"at"`
 	Error    string          `json:"error"`
@@ -45,34 +46,76 @@ func newNode(path string, c clock.Clock, stderr io.Writer) (*node, *compiled, er
 	n := &node{source: s, started: c.Now()}
 	n.parts = newParts(c, n.own.logger(stderr))
 	n.doors = newDoors(n.parts)
-	snapshot, l, err := n.load(s)
+	first, err := n.load(s)
 	if err != nil {
 		return nil, nil, err
 	}
-	n.own.configure(&l.Document.Log)
-	return n, &compiled{snapshot, &l.Document}, nil
+	n.own.configure(&first.document.Log)
+	return n, first, nil
 }
 
-// compiled is a document that can go live.
-type compiled struct {
-	snapshot *engine.Snapshot
-	document *model.Document
-}
-
-// Reload reads the document again and makes it live. When anything is wrong with it, the old one stays.
+// Reload reads the document again and makes it live. When anything is wrong with it, the old one stays; of a folder, which
+// may have many authors, only the files in which something is wrong keep their last good version.
 func (n *node) Reload() error {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
-	snapshot, l, err := n.load(n.source)
-	if err == nil {
-		err = n.goLive(&compiled{snapshot, &l.Document})
-	}
+	c, err := n.reload()
 	if err != nil {
 		n.refuse(err)
+		n.log.Error("the document was refused; the one before it stays live", "error", err)
 		return err
 	}
-	n.log.Info("reloaded", "version", snapshot.Version)
+	if len(c.held) > 0 {
+		n.refuse(c.held)
+		n.log.Error("files were refused; their last good versions stay live beside the others", "version", c.snapshot.Version, "error", c.held)
+		return c.held
+	}
+	n.log.Info("reloaded", "version", c.snapshot.Version)
 	return nil
+}
+
+func (n *node) reload() (*compiled, error) {
+	files, err := n.source.Read()
+	if err != nil {
+		return nil, err
+	}
+	c, references, problems := n.compile(files)
+	n.source.Also(references)
+	if len(problems) > 0 {
+		if c = n.holdBack(files, problems); c == nil {
+			return nil, problems
+		}
+	}
+	return c, n.goLive(c)
+}
+
+// holdBack compiles the document with the last good version of every file that has a problem, and without those that
+// never had a good one. nil: that would not help.
+func (n *node) holdBack(files []decode.File, problems decode.Problems) *compiled {
+	if len(files) < 2 {
+		return nil
+	}
+	bad, good := map[string]bool{}, map[string]decode.File{}
+	for _, p := range problems {
+		bad[p.File] = true
+	}
+	for _, f := range n.good {
+		good[f.Name] = f
+	}
+	var mixed []decode.File
+	for _, f := range files {
+		if last, had := good[f.Name]; had && bad[f.Name] {
+			mixed = append(mixed, last)
+		} else if !bad[f.Name] {
+			mixed = append(mixed, f)
+		}
+	}
+	c, _, still := n.compile(mixed)
+	if len(still) > 0 || len(mixed) == 0 {
+		return nil
+	}
+	c.held = problems
+	return c
 }
 
 // first makes the document that the gateway starts with live.
@@ -87,7 +130,6 @@ func (n *node) refuse(err error) {
 	errors.As(err, &r.Problems)
 	n.refused.Store(r)
 	n.record.Reloads().Failed()
-	n.log.Error("the document was refused; the one before it stays live", "error", err)
 }
 
 // goLive makes a compiled document the one that is served.
@@ -102,8 +144,10 @@ func (n *node) goLive(c *compiled) error {
 		}
 	}
 	if err != nil {
-		return errors.Join(err, discard(s))
+		n.discard(s)
+		return err
 	}
+	n.good = c.files
 	n.own.configure(&c.document.Log)
 	if old := n.document.Load(); old != nil && old.Admin != c.document.Admin {
 		n.log.Warn("a change of admin takes effect at the next start")

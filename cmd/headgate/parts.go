@@ -57,21 +57,40 @@ func newBench() *parts {
 	return newParts(clock.System{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 }
 
+// compiled is a document that can go live.
+type compiled struct {
+	snapshot *engine.Snapshot
+	document *model.Document
+	files    []decode.File
+	held     decode.Problems // of files that kept their last good version instead
+}
+
 // load reads and compiles the document of a source. What is wrong with it is a decode.Problems.
-func (p *parts) load(s *source.Source) (*engine.Snapshot, *decode.Loaded, error) {
+func (p *parts) load(s *source.Source) (*compiled, error) {
 	files, err := s.Read()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	c, references, problems := p.compile(files)
+	s.Also(references)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return c, nil
+}
+
+// compile makes a document of files. It also returns which other files the document depends on, good or not.
+func (p *parts) compile(files []decode.File) (c *compiled, references []string, problems decode.Problems) {
 	snapshot, l, problems := p.compiler.Load(files)
-	s.Also(l.References())
 	if len(problems) == 0 {
-		problems = p.checkRecord(l)
+		if problems = p.checkRecord(l); len(problems) > 0 {
+			p.discard(snapshot)
+		}
 	}
 	if len(problems) > 0 {
-		return nil, nil, errors.Join(problems, discard(snapshot))
+		return nil, l.References(), problems
 	}
-	return snapshot, l, nil
+	return &compiled{snapshot: snapshot, document: &l.Document, files: files}, l.References(), nil
 }
 
 // checkRecord checks what the compiler knows nothing of.
@@ -88,15 +107,12 @@ func (p *parts) checkRecord(l *decode.Loaded) (problems decode.Problems) {
 }
 
 // discard closes a snapshot that was never swapped in.
-func discard(s *engine.Snapshot) error {
-	if s == nil {
-		return nil
-	}
-	var errs []error
+func (p *parts) discard(s *engine.Snapshot) {
 	for _, f := range s.OnClose {
-		errs = append(errs, f())
+		if err := f(); err != nil {
+			p.log.Warn("what was compiled of a refused document did not close cleanly", "error", err)
+		}
 	}
-	return errors.Join(errs...)
 }
 
 // recordSettings is the part of a document that is about recording.
