@@ -11,7 +11,6 @@ import (
 	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/config/source"
-	"headgate/gateway/engine"
 	"headgate/gateway/upstream"
 	"headgate/internal/clock"
 )
