@@ -128,7 +128,7 @@ func (u *Upstream) Send(x *exchange.Exchange) (*h1.Call, error) {
 	if a.target != nil {
 		x.Usage.Target = a.target.address
 	}
-	x.Usage.UpstreamTime = u.env.Clock.Now().Sub(began)
+	x.Usage.UpstreamTime = a.took
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +140,7 @@ type attempt struct {
 	upstream *Upstream
 	x        *exchange.Exchange
 	began    time.Time
+	took     time.Duration // until the last try had ended
 	target   *target
 	call     *h1.Call
 	whole    bool // the request is in memory and can be sent again
@@ -178,7 +179,8 @@ func (a *attempt) try(fresh bool) (reused bool, err error) {
 	}
 	if reused = conn != nil; !reused {
 		if conn, err = t.dial(x); err != nil {
-			t.failed(a.upstream.env.Clock.Now().Sub(a.began))
+			a.took = a.upstream.env.Clock.Now().Sub(a.began)
+			t.failed(a.took)
 			return false, err
 		}
 	}
@@ -189,7 +191,8 @@ func (a *attempt) try(fresh bool) (reused bool, err error) {
 	t.inFlight.Add(1)
 	err = a.call.Do(x, conn, t.ownerOf(x.Shard), a.whole)
 	t.inFlight.Add(-1)
-	t.judge(x, err, reused, a.upstream.env.Clock.Now().Sub(a.began))
+	a.took = a.upstream.env.Clock.Now().Sub(a.began)
+	t.judge(x, err, reused, a.took)
 	return reused, err
 }
 
