@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"headgate/config/decode"
+	"headgate/config/model"
 	"headgate/config/source"
+	"headgate/gateway/compile"
 )
 
 func checkCommand() *cobra.Command {
@@ -20,7 +22,7 @@ func checkCommand() *cobra.Command {
 		Long: "Reads and compiles a document as run would, without opening a door or asking anybody, and prints every problem as\n" +
 			"file:line:col: path: what was found and what is allowed [code]. Exits with 2 when there is one.",
 		Example: "  headgate check gateway.yaml\n  headgate check --json conf.d/",
-		Args:    cobra.ExactArgs(1),
+		Args:    takes(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := source.Open(args[0])
 			if err != nil {
@@ -37,13 +39,21 @@ func checkCommand() *cobra.Command {
 			}
 			p.discard(good.snapshot)
 			d := good.document
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s, %s, %s, %s\n", args[0], count(len(d.Listeners), "listener"),
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s, %s, %s, %s\n", args[0], listeners(d),
 				count(len(d.APIs), "API"), count(len(d.Upstreams), "upstream"), count(len(d.Consumers), "consumer"))
 			return fail(err)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the problems as JSON")
 	return c
+}
+
+// listeners counts those of a document, which has one without saying so.
+func listeners(d *model.Document) string {
+	if len(d.Listeners) == 0 {
+		return "the default listener on " + compile.DefaultAddress
+	}
+	return count(len(d.Listeners), "listener")
 }
 
 func count(n int, noun string) string {

@@ -31,7 +31,7 @@ func explainRouteCommand() *cobra.Command {
 		Short: "Say which route a request takes, which policies in which order, and which upstream",
 		Example: "  headgate explain route GET http://localhost:8080/shop/orders --file examples/shop.yaml\n" +
 			"  headgate explain route POST /shop/orders -f gateway.yaml -H 'X-Tenant: a'",
-		Args: cobra.ExactArgs(2),
+		Args: takes(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			e, err := explainRoute(file, args[0], args[1], headers)
 			if err != nil {

@@ -60,6 +60,16 @@ func fail(err error) error {
 	return &failure{err}
 }
 
+// takes asks for n arguments, and says how the command is called when there are others.
+func takes(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return fmt.Errorf("%s takes %s, not %d; write %s", c.CommandPath(), count(n, "argument"), len(args), c.UseLine())
+	}
+}
+
 func rootCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "headgate",

@@ -31,7 +31,7 @@ func runCommand() *cobra.Command {
 		Long: "Runs the gateway with the document in FILE, or in all the files of DIR, until SIGTERM or SIGINT, which drain it.\n" +
 			"The document is read again when it changes, on SIGHUP, and on POST /reload of the admin listener.",
 		Example: "  headgate run gateway.yaml\n  headgate run --demo examples/shop.yaml\n  kill -HUP $(pidof headgate)",
-		Args:    cobra.ExactArgs(1),
+		Args:    takes(1),
 		RunE:    func(c *cobra.Command, args []string) error { return run(c.Context(), args[0], o, c.ErrOrStderr()) },
 	}
 	c.Flags().BoolVar(&o.demo, "demo", false, "serve the demo shop beside the gateway")
@@ -102,7 +102,7 @@ func runAll(ctx context.Context, components []component, log *slog.Logger) error
 	for i := len(all) - 1; i >= 0; i-- {
 		all[i].stop()
 		if err := <-all[i].done; err != nil && !errors.Is(err, result) {
-			log.Error("a part of the gateway did not stop cleanly", "part", all[i].name, "error", err)
+			log.Error("a part of the gateway ended with an error", "part", all[i].name, "error", err)
 		}
 	}
 	return result

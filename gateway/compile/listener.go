@@ -15,17 +15,17 @@ import (
 	"headgate/gateway/record"
 )
 
-// The listener of a document that names none.
-const (
-	defaultListener = "public"
-	defaultAddress  = ":8080"
-)
+// DefaultAddress is where the listener of a document that names none listens.
+const DefaultAddress = ":8080"
+
+// defaultListener is its name.
+const defaultListener = "public"
 
 // doors compiles the listeners.
 func (j *job) doors() map[string]*engine.Door {
 	all := j.loaded.Document.Listeners
 	if len(all) == 0 {
-		l := model.Listener{Address: defaultAddress}
+		l := model.Listener{Address: DefaultAddress}
 		l.SetDefaults()
 		all = map[string]model.Listener{defaultListener: l}
 	}
