@@ -35,6 +35,7 @@ var allowed = []allowance{
 	{"globals", "gateway/policy/hooks.go:Continue", "a verdict without a reason is a constant that Go cannot declare as one"},
 	{"globals", "gateway/policy/hooks.go:Wait", "as Continue"},
 	{"globals", "gateway/policy/hooks.go:Answered", "as Continue"},
+	{"time", "internal/sock/sweeper.go", "deadlines of sockets run on the machine's own clock: moving ours cuts nobody off"},
 }
 
 // report collects offenders of one rule, leaving out what is allowed, and fails the test with all of them.

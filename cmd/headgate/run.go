@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"headgate/config/model"
 	"headgate/gateway/local"
 	"headgate/internal/clock"
 	"headgate/internal/demo"
@@ -58,17 +59,24 @@ func run(ctx context.Context, path string, o runOptions, stderr io.Writer) error
 	if err != nil {
 		return fail(err)
 	}
+	admin := &first.document.Admin
 	components := []component{
-		{"demo", func(ctx context.Context) error { return n.runDemo(ctx, o.demo) }}, // reads nothing, publishes the demo services
-		{"sweeper", n.sweeper.Run}, // reads connections' deadlines, publishes that they passed
-		{"record", n.record.Run},   // reads what exchanges recorded, publishes logs and traces
-		{"tidy", n.runTidy},        // reads idle connections, closes the old ones
-		{"admin", func(ctx context.Context) error {
-			return n.runAdmin(ctx, first.document.Admin.Address, first.document.Admin.Pprof, advance)
-		}},
-		{"doors", func(ctx context.Context) error { return n.runDoors(ctx, func() error { return n.first(first) }) }}, // reads connections, publishes exchanges
-		{"signals", n.runSignals}, // reads SIGHUP, publishes documents
-		{"watch", n.runWatch},     // reads the source, publishes documents
+		// reads nothing, publishes the demo services
+		{"demo", func(ctx context.Context) error { return n.runDemo(ctx, o.demo) }},
+		// reads connections' deadlines, publishes that they have passed
+		{"sweeper", n.sweeper.Run},
+		// reads what exchanges recorded, publishes logs and traces
+		{"record", n.record.Run},
+		// reads idle connections, closes the old ones
+		{"tidy", n.runTidy},
+		// reads operators' questions, publishes answers and documents
+		{"admin", func(ctx context.Context) error { return n.runAdmin(ctx, admin, advance) }},
+		// reads connections, publishes exchanges
+		{"doors", func(ctx context.Context) error { return n.runDoors(ctx, func() error { return n.first(first) }) }},
+		// reads SIGHUP, publishes documents
+		{"signals", n.runSignals},
+		// reads the source, publishes documents
+		{"watch", n.runWatch},
 	}
 	return fail(runAll(ctx, components, n.log))
 }
@@ -144,17 +152,17 @@ func (n *node) runTidy(ctx context.Context) error {
 const adminHeaderTimeout = 5 * time.Second
 
 // runAdmin serves the operators' listener.
-func (n *node) runAdmin(ctx context.Context, address string, pprof bool, advance func(time.Duration)) error {
-	if address == "off" {
+func (n *node) runAdmin(ctx context.Context, m *model.Admin, advance func(time.Duration)) error {
+	if m.Address == "off" {
 		<-ctx.Done()
 		return nil
 	}
-	l, err := net.Listen("tcp", address)
+	l, err := net.Listen("tcp", m.Address)
 	if err != nil {
 		return fmt.Errorf("admin.address: %w", err)
 	}
 	s := &http.Server{
-		Handler:           local.Handler(n, local.Options{Metrics: n.record.Handler(), Pprof: pprof, Advance: advance}),
+		Handler:           local.Handler(n, local.Options{Metrics: n.record.Handler(), Pprof: m.Pprof, Advance: advance}),
 		ReadHeaderTimeout: adminHeaderTimeout, ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
 	}
 	n.log.Info("admin listening", "address", l.Addr().String())

@@ -91,7 +91,7 @@ func StatusText(status int) string { return http.StatusText(status) }
 var (
 	RouteNotFound       = Code{"route_not_found", 404, "No API answers at this address."}
 	MethodNotAllowed    = Code{"method_not_allowed", 405, "This address does not answer to this method; see the Allow header."}
-	AmbiguousPath       = Code{"ambiguous_path", 400, "The path could be read in more than one way (dot segment, encoded slash or empty segment)."}
+	AmbiguousPath       = Code{"ambiguous_path", 400, "The path could be read in more than one way."}
 	BadRequest          = Code{"bad_request", 400, "The request is not valid HTTP."}
 	BodyTooLarge        = Code{"body_too_large", 413, "The request's body is larger than allowed here."}
 	TargetTooLong       = Code{"target_too_long", 414, "The request's target is longer than allowed here."}

@@ -189,9 +189,8 @@ func (l *Listener) take(c net.Conn) {
 	client, ok := l.admit(c)
 	if !ok {
 		l.refused.Inc(0)
-		_ = c.SetWriteDeadline(time.Now().Add(acceptPause)) // it fits into the socket's buffer or is not worth waiting for
-		_, _ = c.Write(busy)                                // the client may have gone; either way it gets no more
-		_ = c.Close()                                       // nothing was promised
+		_, _ = c.Write(busy) // it fits into the empty socket, so it does not wait; the client may have gone
+		_ = c.Close()        // nothing was promised
 		return
 	}
 	l.open.Add(1)

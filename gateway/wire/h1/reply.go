@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"headgate/gateway/exchange"
@@ -20,20 +19,18 @@ var statusLines = func() (lines [600]string) {
 	return lines
 }()
 
-// dates holds the Date field's line of the current second.
+// dateLine is the Date field's line of one second.
 type dateLine struct {
 	second int64
 	line   string
 }
 
-var date atomic.Pointer[dateLine]
-
 // appendDate appends a Date field (RFC 9110 section 6.6.1), rendered once for each second.
-func appendDate(b []byte, now time.Time) []byte {
-	d := date.Load()
+func (s *Server) appendDate(b []byte, now time.Time) []byte {
+	d := s.date.Load()
 	if second := now.Unix(); d == nil || d.second != second {
 		d = &dateLine{second, "Date: " + now.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT") + "\r\n"}
-		date.Store(d)
+		s.date.Store(d)
 	}
 	return append(b, d.line...)
 }
@@ -83,7 +80,11 @@ func (c *conn) Reply(x *exchange.Exchange) error {
 // canGoOn reports whether the request has been read as far as it will be: what is still to come of its body would be
 // taken for the next request. A body that has arrived is skipped in finish.
 func (c *conn) canGoOn(x *exchange.Exchange) bool {
-	return !c.broken && !x.Request.Streaming && (c.body.Done() || c.body.kind == byLength && c.body.err == nil && c.body.left <= int64(len(c.in.Buffered())))
+	if c.broken || x.Request.Streaming {
+		return false
+	}
+	arrived := c.body.kind == byLength && c.body.err == nil && c.body.left <= int64(len(c.in.Buffered()))
+	return arrived || c.body.Done()
 }
 
 func (c *conn) appendHead(b []byte, x *exchange.Exchange, body *exchange.Body, chunked bool) []byte {
@@ -98,7 +99,7 @@ func (c *conn) appendHead(b []byte, x *exchange.Exchange, body *exchange.Body, c
 		b = appendLength(b, body.Length)
 	}
 	if !r.Header.Has("Date") {
-		b = appendDate(b, x.Start)
+		b = c.server.appendDate(b, x.Start)
 	}
 	switch {
 	case c.closes:

@@ -32,6 +32,7 @@ type Server struct {
 	open     sync.WaitGroup
 	shards   atomic.Uint32
 	draining atomic.Bool
+	date     atomic.Pointer[dateLine]
 }
 
 // Serve carries one connection until it ends. done is called at the end.
