@@ -32,12 +32,16 @@ func readFD(fd uintptr, p []byte) (n int, again bool, err error) {
 
 func (c *Conn) writeCall(fd uintptr) bool {
 	t := &c.out
+	started := t.n
 	for t.n < len(t.p) {
 		rest := t.p[t.n:]
 		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest)))
 		switch {
 		case errno == syscall.EINTR:
 		case errno == syscall.EAGAIN:
+			if t.n > started {
+				c.progress()
+			}
 			return false
 		case errno != 0:
 			t.err = os.NewSyscallError("write", errno)

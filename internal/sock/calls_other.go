@@ -24,11 +24,15 @@ func readFD(fd uintptr, p []byte) (n int, again bool, err error) {
 
 func (c *Conn) writeCall(fd uintptr) bool {
 	t := &c.out
+	started := t.n
 	for t.n < len(t.p) {
 		n, err := syscall.Write(int(fd), t.p[t.n:])
 		switch {
 		case err == syscall.EINTR:
 		case err == syscall.EAGAIN:
+			if t.n > started {
+				c.progress()
+			}
 			return false
 		case err != nil:
 			t.err = os.NewSyscallError("write", err)

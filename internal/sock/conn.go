@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,12 +25,14 @@ type Conn struct {
 	sweeper     *Sweeper
 	prev, next  *Conn // the sweeper's list
 	deadline    atomic.Int64
+	patience    atomic.Int64  // how far ahead the deadline was set
 	phase       atomic.Uint32 // which direction the deadline is for
 	expired     atomic.Bool
 	interrupted atomic.Bool
 	closed      atomic.Bool
 
 	trusted atomic.Bool   // waiting for news of the peer's end without having looked, see Each
+	looking sync.Mutex    // held while the sweeper looks instead
 	serving atomic.Uint64 // odd while a request is being answered
 	seen    uint64        // the sweeper's: serving at its last look
 	onGone  func()        // called by the sweeper when the peer has gone while serving
@@ -104,17 +107,23 @@ func (c *Conn) result(t *transfer, err error) (int, error) {
 	if err == nil {
 		err = t.err
 	}
+	return t.n, c.name(err)
+}
+
+// name tells an interruption from a deadline.
+func (c *Conn) name(err error) error {
 	if err != nil && c.interrupted.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = ErrInterrupted
+		return ErrInterrupted
 	}
-	return t.n, err
+	return err
 }
 
 // Quiet reports whether an idle connection is open and has nothing to read: one that shows bytes or its end must not be
-// used again, since what it says was not asked for.
+// used again, since what it says was not asked for, and neither must one that expired or was interrupted at the last
+// moment of its last use.
 func (c *Conn) Quiet() bool {
 	c.quiet = false
-	return c.raw.Control(c.peek) == nil && c.quiet
+	return !c.expired.Load() && !c.interrupted.Load() && c.raw.Control(c.peek) == nil && c.quiet
 }
 
 // ErrInterrupted is returned by what was blocked when the connection was interrupted.
@@ -167,8 +176,16 @@ func (c *Conn) Arm(phase uint32, d time.Duration) {
 	}
 	at := c.sweeper.deadline(d)
 	c.phase.Store(phase)
+	c.patience.Store(int64(d))
 	c.deadline.Store(at)
 	c.sweeper.expect(at)
+}
+
+// progress starts an armed write's time anew: the peer takes bytes, if slowly.
+func (c *Conn) progress() {
+	if d := c.patience.Load(); d != 0 && c.phase.Load() == PhaseWrite && c.deadline.Load() != 0 {
+		c.deadline.Store(c.sweeper.deadline(time.Duration(d)))
+	}
 }
 
 // Disarm takes the deadline away.
@@ -178,9 +195,12 @@ func (c *Conn) Disarm() { c.deadline.Store(0) }
 // after a read timed out.
 func (c *Conn) Expired() bool { return c.expired.Load() }
 
-// expire is called by the sweeper.
-func (c *Conn) expire() {
-	c.deadline.Store(0)
+// expire is called by the sweeper for a connection whose deadline had passed; it may have been armed anew since.
+func (c *Conn) expire(now int64) {
+	at := c.deadline.Load()
+	if at == 0 || at > now || !c.deadline.CompareAndSwap(at, 0) {
+		return
+	}
 	c.expired.Store(true)
 	if c.phase.Load() == PhaseRead {
 		_ = c.tcp.SetReadDeadline(past)
@@ -196,11 +216,21 @@ func (c *Conn) Serving() { c.serving.Add(1) }
 // Served ends Serving.
 func (c *Conn) Served() { c.serving.Add(1) }
 
-// checkGone is called by the sweeper.
-func (c *Conn) checkGone() {
-	if c.trusted.Swap(false) && c.peerClosed() {
+// lookForEnd ends the wait of an Each that would not hear of the end of the stream.
+func (c *Conn) lookForEnd() {
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	if !c.trusted.Load() || !c.peerClosed() {
+		return
+	}
+	if c.trusted.Swap(false) {
 		c.WakeReader()
 	}
+}
+
+// checkGone is called by the sweeper.
+func (c *Conn) checkGone() {
+	c.lookForEnd()
 	now := c.serving.Load()
 	inFlight := now&1 == 1 && now == c.seen
 	c.seen = now

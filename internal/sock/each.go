@@ -12,6 +12,7 @@ type eachState struct {
 	fd     uintptr
 	held   bool // the descriptor may be used directly: the runtime keeps it open
 	tried  bool // a whole round has been made: from then on a short read is trusted
+	trusts bool // waiting without having looked: the sweeper may be looking instead
 }
 
 // Each calls handle whenever bytes have arrived, which stand in the reader's buffer, until handle returns false or the
@@ -25,15 +26,36 @@ func (b *Reader) Each(handle func() bool) error {
 	c.each.reader, c.each.handle = b, handle
 	c.in.err = nil
 	err := c.raw.Read(c.each.call)
+	for c.distrust() && err != nil { // the sweeper has seen the end: read up to it
+		err = c.raw.Read(c.each.call)
+	}
 	c.each.handle, c.each.held = nil, false
-	c.trusted.Store(false)
 	_, err = c.result(&c.in, err)
 	return err
 }
 
+// distrust ends a wait on trust. It reports whether the sweeper has looked meanwhile; the deadline by which it may have
+// ended the wait is lifted, since a request may have come together with the end.
+func (c *Conn) distrust() bool {
+	if !c.each.trusts {
+		return false
+	}
+	c.each.trusts = false
+	if c.trusted.Swap(false) {
+		return false
+	}
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	c.Rearm()
+	if c.expired.Load() || c.interrupted.Load() {
+		c.WakeReader()
+	}
+	return true
+}
+
 func (c *Conn) eachCall(fd uintptr) bool {
 	e := &c.each
-	c.trusted.Store(false)
+	c.distrust()
 	for {
 		b, short := e.reader, false
 		if b.r == b.w {
@@ -58,6 +80,7 @@ func (c *Conn) eachCall(fd uintptr) bool {
 		}
 		if short && e.tried {
 			b.Release()
+			e.trusts = true
 			c.trusted.Store(true)
 			return false
 		}

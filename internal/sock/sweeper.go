@@ -41,6 +41,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	timer := time.NewTimer(sweepInterval)
 	defer timer.Stop()
 	lastGone := s.clock()
+	s.sweep(lastGone, false) // the coarse clock stood still until now
 	for {
 		select {
 		case <-ctx.Done():
@@ -113,15 +114,13 @@ func (s *Sweeper) sweep(now int64, lookForGone bool) {
 		case at < soonest:
 			soonest = at
 		}
-		if lookForGone && c.onGone != nil && (c.serving.Load()&1 == 1 || c.trusted.Load()) {
+		if lookForGone && (c.trusted.Load() || (c.onGone != nil && c.serving.Load()&1 == 1)) {
 			looked = append(looked, c)
 		}
 	}
 	s.mu.Unlock()
 	for _, c := range expired {
-		if at := c.deadline.Load(); at != 0 && at <= now { // it may have been armed anew
-			c.expire()
-		}
+		c.expire(now)
 	}
 	for _, c := range looked {
 		c.checkGone()

@@ -49,8 +49,8 @@ func (p *pump) copy(x *exchange.Exchange, body exchange.Body, plan *Plan) (int64
 	var frame [20]byte
 	for {
 		if b, ok := body.Reader.(*Body); ok && body.Length >= 0 && b.relayable() {
-			n, err := b.relay(p.conn.Conn, plan.Idle)
-			p.clientFailed = errors.Is(err, errShortBody) || b.in.Conn.Expired()
+			n, wrote, err := b.relay(p.conn.Conn, plan.Idle)
+			p.clientFailed = err != nil && !wrote
 			return sent + n, err
 		}
 		piece, err := pieces()

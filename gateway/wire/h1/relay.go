@@ -10,7 +10,7 @@ import (
 const (
 	// relayFrom is the least that is left of a body for the kernel to carry it: below it setting that up costs more.
 	relayFrom = 64 << 10
-	// relayPiece is carried between two looks at deadlines and rates.
+	// relayPiece is the most that is carried between two looks at deadlines and rates.
 	relayPiece = 1 << 20
 )
 
@@ -20,30 +20,21 @@ func (b *Body) relayable() bool {
 }
 
 // relay carries the rest of the body to dst without it passing through this process. patience is how long dst may take
-// no byte.
-func (b *Body) relay(dst *sock.Conn, patience time.Duration) (sent int64, err error) {
-	src := b.in.Conn
-	patience = max(patience, b.idle) // one call waits now for the one side and now for the other
+// no byte. wrote: the error is dst's.
+func (b *Body) relay(dst *sock.Conn, patience time.Duration) (sent int64, wrote bool, err error) {
 	for b.err == nil {
-		src.Arm(sock.PhaseRead, patience)
-		dst.Arm(sock.PhaseWrite, patience)
-		want := min(b.left, relayPiece)
-		n, err := dst.TCP().ReadFrom(&io.LimitedReader{R: src.TCP(), N: want})
-		src.Disarm()
-		dst.Disarm()
+		n, wrote, err := sock.Splice(dst, b.in.Conn, min(b.left, relayPiece), b.idle, patience)
 		sent += n
 		b.account(n)
-		if err == nil && n < want {
-			err = io.EOF
-		}
-		if err != nil {
+		switch {
+		case wrote:
+			return sent, true, err
+		case b.err == nil:
 			b.fail(b.arrived(err))
-			return sent, b.err
 		}
-		b.fail(b.tooSlow())
 	}
 	if b.err != io.EOF {
-		return sent, b.err
+		return sent, false, b.err
 	}
-	return sent, nil
+	return sent, false, nil
 }

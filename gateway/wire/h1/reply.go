@@ -119,7 +119,7 @@ func (c *conn) stream(b []byte, room int, body exchange.Body, chunked bool, trai
 	var sent int64
 	for {
 		if len(b) == 0 && relayable && !chunked && upstream.relayable() {
-			n, err := upstream.relay(c.Conn, c.server.Limits.Load().BodyTime)
+			n, _, err := upstream.relay(c.Conn, c.server.Limits.Load().BodyTime)
 			return sent + n, err
 		}
 		piece, err := next()
