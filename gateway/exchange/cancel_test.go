@@ -1,0 +1,92 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// blocked is something that can be interrupted.
+type blocked struct{ times atomic.Int32 }
+
+// Interrupt implements Interrupter.
+func (b *blocked) Interrupt() { b.times.Add(1) }
+
+func TestCancelInterruptsWhatIsGuarded(t *testing.T) {
+	var c Canceler
+	var first, second blocked
+	if !c.Guard(&first) || !c.Guard(&second) || c.Canceled() {
+		t.Fatal("nothing is canceled yet")
+	}
+	c.Cancel()
+	if first.times.Load() != 0 || second.times.Load() != 1 {
+		t.Errorf("interrupted: %d and %d times, want only the one guarded last", first.times.Load(), second.times.Load())
+	}
+	if c.Guard(&first) || !c.Canceled() {
+		t.Error("what is guarded later must learn that it is too late")
+	}
+	if !errors.Is(c.Context().Err(), context.Canceled) {
+		t.Error("a context that is asked for later is done")
+	}
+	c.Rest()
+	if !c.Guard(nil) || c.Canceled() || c.Context().Err() != nil {
+		t.Error("after Rest everything is as new")
+	}
+	c.Rest()
+}
+
+func TestCancelEndsTheContext(t *testing.T) {
+	var c Canceler
+	ctx := c.Context()
+	if ctx != c.Context() {
+		t.Error("one exchange, one context")
+	}
+	c.Cancel()
+	<-ctx.Done()
+	c.Rest()
+	if next := c.Context(); next == ctx || next.Err() != nil {
+		t.Error("the next exchange has a context of its own")
+	}
+	c.Rest()
+}
+
+func TestRestEndsTheContext(t *testing.T) {
+	var c Canceler
+	ctx := c.Context()
+	c.Rest()
+	<-ctx.Done() // what an exchange has left behind must not run on
+}
+
+func TestAnExchangeWithoutCancelerHasAContext(t *testing.T) {
+	if ctx := new(Exchange).Context(); ctx == nil || ctx.Done() != nil {
+		t.Error("it is never done")
+	}
+}
+
+// Once Guard(nil) has returned, what was guarded belongs to somebody else and must be left alone, whenever Cancel comes.
+func TestNothingIsInterruptedAfterItsGuardIsGone(t *testing.T) {
+	for range 500 {
+		var c Canceler
+		var conn blocked
+		var racing sync.WaitGroup
+		racing.Go(c.Cancel)
+		racing.Go(func() { _ = c.Context().Err() })
+		heard := c.Guard(&conn)
+		c.Guard(nil)
+		before := conn.times.Load()
+		racing.Wait()
+		if after := conn.times.Load(); after != before {
+			t.Fatalf("interrupted %d times after its guard was gone", after-before)
+		}
+		if !heard && before != 0 {
+			t.Fatal("Guard said that it was too late, and yet Cancel found it")
+		}
+		c.Rest()
+	}
+}
