@@ -61,10 +61,13 @@ func (a *actor) do(s statement) error {
 		return a.expect(s, deadline)
 	case "body":
 		return a.readAll(a.current, a.last, deadline)
-	case "send":
-		text, err := unescape(s.arg)
+	case "send", "piecemeal":
+		text, err := repeated(s.arg)
 		if err != nil {
 			return err
+		}
+		if s.verb == "piecemeal" {
+			return a.current.piecemeal(text, deadline)
 		}
 		return a.current.send(text, deadline)
 	case "flood":
@@ -160,7 +163,7 @@ func (a *actor) flood(arg string, deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	if text, err = unescape(text); err != nil {
+	if text, err = repeated(text); err != nil {
 		return err
 	}
 	for range n {

@@ -43,6 +43,13 @@ func (c *client) do(s statement, deadline time.Time) error {
 		return errors.Join(c.Conn.(*net.TCPConn).SetLinger(0), c.Close())
 	case "trickle":
 		return c.trickle(s.arg, deadline)
+	case "piecemeal":
+		text, err := unescape(s.arg)
+		if err != nil {
+			return err
+		}
+		c.note(text)
+		return c.piecemeal(text, deadline)
 	case "closed":
 		return c.closed(deadline)
 	case "none":
@@ -140,7 +147,7 @@ func (c *client) trickle(arg string, deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	if text, err = unescape(text); err != nil {
+	if text, err = repeated(text); err != nil {
 		return err
 	}
 	for time.Now().Before(deadline) {

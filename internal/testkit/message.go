@@ -78,6 +78,16 @@ func (w *wire) send(text string, deadline time.Time) error {
 	return err
 }
 
+// piecemeal writes one byte at a time, each in a segment of its own as far as the kernel lets it.
+func (w *wire) piecemeal(text string, deadline time.Time) error {
+	for i := range len(text) {
+		if err := w.send(text[i:i+1], deadline); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // transcript shows what was sent and received.
 func (w *wire) transcript() string {
 	w.mu.Lock()

@@ -75,14 +75,8 @@ func (s statement) outgoing() (text string, sends bool, err error) {
 	case "line":
 		return s.arg + "\r\n", true, nil
 	case "raw":
-		n := 1
-		if rest, ok := strings.CutPrefix(s.arg, "*"); ok {
-			if n, s.arg, err = counted(rest); err != nil {
-				return "", true, err
-			}
-		}
-		text, err = unescape(s.arg)
-		return strings.Repeat(text, n), true, err
+		text, err = repeated(s.arg)
+		return text, true, err
 	case "repeat":
 		n, line, err := counted(s.arg)
 		return strings.Repeat(line+"\r\n", n), true, err
@@ -133,6 +127,11 @@ func (r *runner) do(s statement) error {
 		})
 	case "advance", "reload", "replace", "signal", "exit", "status", "metrics", "log", "limit":
 		return r.operate(s)
+	}
+	if r.current == nil && s.verb == "piecemeal" {
+		if err := r.connect(""); err != nil {
+			return err
+		}
 	}
 	if r.current == nil {
 		return errors.New("no connection is open")

@@ -193,7 +193,8 @@ func TestScriptsThatDoNotHoldFail(t *testing.T) {
 		{"exit code", "-- script --\nsignal KILL\nexit 0", "it exits with code -1"},
 		{"unknown statement", "-- script --\nsleep 1s", `line 8: "sleep" is no statement; there are connect`},
 		{"unknown section", "-- scripts --\n", `no section is called "scripts"`},
-		{"wrong errors", "-- bad.yaml --\n\n-- error --\nbad.yaml:2:2: other\n-- script --\n", "headgate check says\nbad.yaml:1:1: 1 bytes\nnot\n"},
+		{"wrong errors", "-- bad.yaml --\n\n-- error --\nbad.yaml:2:2: other\n-- script --\n",
+			"headgate check says\nbad.yaml:1:1: 1 bytes\nnot\n"},
 		{"dies", "-- script --\nsignal KILL\nlog ~ something", "it has exited with code -1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

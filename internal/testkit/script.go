@@ -125,7 +125,8 @@ var marks = []struct{ sign, verb string }{
 
 // words are the other statements of a client's script.
 var words = []string{
-	"connect", "on", "half-close", "hangup", "reset", "within", "trickle", "crowd", "advance", "reload", "replace", "signal", "exit",
+	"connect", "on", "half-close", "hangup", "reset", "within", "trickle", "piecemeal", "crowd",
+	"advance", "reload", "replace", "signal", "exit",
 	"status", "metrics", "log", "file", "limit", "upstream", "await",
 }
 
@@ -151,7 +152,9 @@ func parseClient(text string) (verb, arg string, err error) {
 }
 
 // upstreamWords are the statements of an upstream's behaviour.
-var upstreamWords = []string{"expect", "expect-head", "body", "send", "flood", "close", "reset", "stall", "wait-closed", "half-close"}
+var upstreamWords = []string{
+	"expect", "expect-head", "body", "send", "piecemeal", "flood", "close", "half-close", "reset", "stall", "wait-closed",
+}
 
 // parseUpstream reads one statement of an upstream's behaviour.
 func parseUpstream(text string) (verb, arg string, err error) { return word(text, upstreamWords) }
@@ -190,4 +193,16 @@ func counted(arg string) (n int, text string, err error) {
 		return 0, "", fmt.Errorf("%q does not begin with a number", arg)
 	}
 	return n, text, nil
+}
+
+// repeated reads a text with escapes, or "*N TEXT" for N times the text.
+func repeated(arg string) (text string, err error) {
+	n := 1
+	if rest, ok := strings.CutPrefix(arg, "*"); ok {
+		if n, arg, err = counted(rest); err != nil {
+			return "", err
+		}
+	}
+	text, err = unescape(arg)
+	return strings.Repeat(text, n), err
 }
