@@ -83,8 +83,8 @@ func (s *Server) Wait(ctx context.Context) (cut int) {
 	}
 	for c := range s.all() {
 		cut++
-		c.gone()
 		c.Conn.Interrupt()
+		c.gone()
 	}
 	<-ended
 	return cut
