@@ -56,7 +56,9 @@ func newPage(t *testing.T, binary string, blocks []block) *page {
 		p.copyTree(path)
 	}
 	p.must(os.MkdirAll(filepath.Join(p.dir, "bin"), 0o755))
-	p.must(os.Symlink(binary, filepath.Join(p.dir, "bin", "headgate")))
+	program, err := os.ReadFile(binary)
+	p.must(err)
+	p.must(os.WriteFile(filepath.Join(p.dir, "bin", "headgate"), program, 0o755)) // a copy: pages may build another one
 	p.write(".curlrc", "silent\nshow-error\nmax-time = 30\n")
 	p.env = append(os.Environ(), "PATH="+filepath.Join(p.dir, "bin")+":"+os.Getenv("PATH"), "CURL_HOME="+p.dir, "CGO_ENABLED=0")
 	t.Cleanup(p.end)
@@ -140,7 +142,7 @@ func (p *page) run(blocks []block) {
 			if !json.Valid([]byte(b.text)) {
 				p.errorf("this is not JSON")
 			}
-		case "go":
+		case "go", "markdown":
 			p.write(b.words["file"], b.text)
 		case "diff":
 			p.patch()

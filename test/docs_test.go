@@ -100,6 +100,7 @@ func TestBlocksOfUnknownKindAreFaults(t *testing.T) {
 		{"\n" + fence + "toml\na\n" + fence + "\n", 0, "page.md:2: "},
 		{fence + "yaml colour=red\na\n" + fence + "\n", 0, "page.md:1: "},
 		{fence + "sh\na\n", 0, "page.md:1: "},
+		{fence + "`markdown file=a\n" + fence + "toml\na\n" + fence + "\n" + fence + "`\n", 1, ""},
 	} {
 		blocks, faults := fencedBlocks("page.md", c.text)
 		if len(blocks) != c.blocks || (len(faults) > 0) != (c.fault != "") || len(faults) > 0 && !strings.HasPrefix(faults[0], c.fault) {
@@ -125,23 +126,27 @@ func (b block) has(word string) bool { _, ok := b.words[word]; return ok }
 
 // kinds lists the kinds of blocks and what their info strings may say.
 var kinds = map[string][]string{
-	"yaml":    {"file", "under", "bad", "env"},
-	"console": {"runs"},
-	"sh":      {},
-	"json":    {},
-	"go":      {"file"},
-	"diff":    {"file"},
+	"yaml":     {"file", "under", "bad", "env"},
+	"console":  {"runs"},
+	"sh":       {},
+	"json":     {},
+	"go":       {"file"},
+	"markdown": {"file"},
+	"diff":     {"file"},
 }
+
+var fenceLine = regexp.MustCompile("^( *)(```+)(.*)$")
 
 // fencedBlocks returns the fenced blocks of a page, and what is wrong with them.
 func fencedBlocks(page, text string) (blocks []block, faults []string) {
 	lines := strings.Split(text, "\n")
 	fault := func(line int, what string) { faults = append(faults, page+":"+itoa(line)+": "+what) }
 	for i := 0; i < len(lines); i++ {
-		indent, info, ok := strings.Cut(lines[i], "```")
-		if !ok || strings.Trim(indent, " ") != "" {
+		m := fenceLine.FindStringSubmatch(lines[i])
+		if m == nil {
 			continue
 		}
+		indent, fence, info := m[1], m[2], m[3]
 		b := block{page: page, line: i + 1, words: map[string]string{}}
 		for n, word := range strings.Fields(info) {
 			key, value, _ := strings.Cut(word, "=")
@@ -151,7 +156,7 @@ func fencedBlocks(page, text string) (blocks []block, faults []string) {
 				b.words[key] = value
 			}
 		}
-		for i++; i < len(lines) && strings.TrimSpace(lines[i]) != "```"; i++ {
+		for i++; i < len(lines) && strings.TrimSpace(lines[i]) != fence; i++ {
 			b.text += strings.TrimPrefix(lines[i], indent) + "\n"
 		}
 		known, ok := kinds[b.kind]
