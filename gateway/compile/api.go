@@ -39,7 +39,7 @@ type compiled struct {
 	match   string
 	chain   *policy.Chain
 	slots   int
-	rewrite func(*exchange.Exchange)
+	rewrite func(*exchange.Exchange) bool
 	answer  func(*exchange.Exchange)
 	asks    []string // where the upstream is named
 	meter   *record.RouteMeter

@@ -163,8 +163,9 @@ func (e *Explanation) way(r *engine.Route, x *exchange.Exchange) {
 			e.Targets = append(e.Targets, t.Address)
 		}
 		slices.Sort(e.Targets)
-		if r.Rewrite != nil {
-			r.Rewrite(x)
+		if r.Rewrite != nil && !r.Rewrite(x) {
+			e.Reason = "the rewritten path could be read in more than one way: such a request is refused"
+			return
 		}
 		e.Path = x.Request.Path
 		return

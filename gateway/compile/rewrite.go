@@ -11,8 +11,9 @@ import (
 	"headgate/gateway/route"
 )
 
-// rewriting compiles what changes the path on its way to the upstream; nil: it goes on byte for byte.
-func (b *apiJob) rewriting(m *model.Rewrite, path string, at []string) func(*exchange.Exchange) {
+// rewriting compiles what changes the path on its way to the upstream; nil: it goes on byte for byte. It returns false for a
+// request whose path would come out ambiguous.
+func (b *apiJob) rewriting(m *model.Rewrite, path string, at []string) func(*exchange.Exchange) bool {
 	key := func(k string) []string { return append(slices.Clip(at), k) }
 	segments := 0
 	if base := strings.Trim(b.model.BasePath, "/"); b.model.StripBasePath && base != "" {
@@ -26,7 +27,10 @@ func (b *apiJob) rewriting(m *model.Rewrite, path string, at []string) func(*exc
 		if segments == 0 {
 			return nil
 		}
-		return func(x *exchange.Exchange) { x.Request.Path = withoutSegments(x.Request.Path, segments) }
+		return func(x *exchange.Exchange) bool {
+			x.Request.Path = withoutSegments(x.Request.Path, segments)
+			return true
+		}
 	case m.Path != "" && m.StripPrefix != "":
 		b.problem("exclusive_keys", "strip_prefix and path exclude each other; the template for the whole path can leave the prefix "+
 			"out", key("path")...)
@@ -36,8 +40,9 @@ func (b *apiJob) rewriting(m *model.Rewrite, path string, at []string) func(*exc
 		b.problem("invalid_value", "strip_prefix is a literal path such as /v1, not encoded", key("strip_prefix")...)
 	default:
 		prefix := strings.Split(strings.Trim(m.StripPrefix, "/"), "/")
-		return func(x *exchange.Exchange) {
+		return func(x *exchange.Exchange) bool {
 			x.Request.Path = withoutPrefix(withoutSegments(x.Request.Path, segments), prefix)
+			return true
 		}
 	}
 	return nil
@@ -83,8 +88,8 @@ func withoutPrefix(path string, prefix []string) string {
 
 // template compiles a template for the whole path. What expressions put into it stays within its segment; only the rest of
 // the path that {name...} captured keeps its slashes. A path that would come out ambiguous (a dot segment from a query
-// parameter, say) is not sent: the one that came, which has been checked, goes on instead.
-func (b *apiJob) template(src, path string, at []string) func(*exchange.Exchange) {
+// parameter, say) is refused.
+func (b *apiJob) template(src, path string, at []string) func(*exchange.Exchange) bool {
 	if reason := route.CheckPath(skeleton(src), true, true); reason != "" {
 		b.problem("invalid_value", fmt.Sprintf("%q makes no path: %s (the request's query is passed on as it is)", src, reason), at...)
 		return nil
@@ -102,14 +107,16 @@ func (b *apiJob) template(src, path string, at []string) func(*exchange.Exchange
 			return nil
 		}
 	}
-	return func(x *exchange.Exchange) {
+	return func(x *exchange.Exchange) bool {
 		path := ""
 		for _, text := range texts {
 			path += text(x)
 		}
-		if route.CheckPath(path, true, true) == "" {
-			x.Request.Path = path
+		if route.CheckPath(path, true, true) != "" {
+			return false
 		}
+		x.Request.Path = path
+		return true
 	}
 }
 

@@ -181,8 +181,9 @@ func (c *carriage) reply() {
 		r.Answer(x)
 		return
 	}
-	if r.Rewrite != nil {
-		r.Rewrite(x)
+	if r.Rewrite != nil && !r.Rewrite(x) {
+		c.fail(&exchange.Error{Code: exchange.AmbiguousPath, Source: exchange.FromClient, Detail: "It cannot be rewritten safely."})
+		return
 	}
 	if x.Request.Body.Reader != nil {
 		x.Request.Body.Reader = r.Chain.RequestBody(x, x.Request.Body.Reader)

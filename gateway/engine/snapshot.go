@@ -41,10 +41,10 @@ type Route struct {
 	Name     string // where it stands in the document, such as apis.shop.routes["list orders"]
 	Match    string // METHOD /path, for people
 	Chain    *policy.Chain
-	Slots    int                      // of the chain's policies
-	Rewrite  func(*exchange.Exchange) // nil: the path goes on byte for byte
-	Upstream *upstream.Upstream       // asked for the reply
-	Answer   func(*exchange.Exchange) // fills the reply: fixed answers, redirects
+	Slots    int                           // of the chain's policies
+	Rewrite  func(*exchange.Exchange) bool // nil: the path goes on byte for byte; false: it would come out ambiguous
+	Upstream *upstream.Upstream            // asked for the reply
+	Answer   func(*exchange.Exchange)      // fills the reply: fixed answers, redirects
 	Meter    *record.RouteMeter
 }
 
