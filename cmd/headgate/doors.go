@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"headgate/gateway/engine"
 	"headgate/gateway/listen"
 	"headgate/gateway/wire/h1"
+	"headgate/internal/metric"
 )
 
 // door is one listener with the server behind it.
@@ -20,23 +22,27 @@ type door struct {
 	listener *listen.Listener
 	server   *h1.Server
 	entrance *engine.Entrance
+	accepts  chan struct{} // closed when its accept loop has ended
 }
 
-// doors are the open listeners, by name. A reload opens new ones before the document goes live, so that a port in use
-// refuses the document, and closes those that are gone afterwards.
+// doors are the open listeners, by address, so that one may get another name. A reload opens new ones before the document
+// goes live, so that a port in use refuses the document, and closes those that are gone afterwards.
 type doors struct {
 	parts    *parts
 	ctx      context.Context // of the accept loops; set by run before the first apply
 	failed   chan error      // an accept loop that broke
 	draining atomic.Bool
 
-	mu   sync.Mutex
-	open map[string]*door
-	runs sync.WaitGroup
+	mu      sync.Mutex
+	open    map[string]*door
+	leaving map[*door]bool // closed by a reload; they still have connections
+	runs    sync.WaitGroup
 }
 
 func newDoors(p *parts) *doors {
-	return &doors{parts: p, failed: make(chan error, 1), open: map[string]*door{}}
+	d := &doors{parts: p, failed: make(chan error, 1), open: map[string]*door{}, leaving: map[*door]bool{}}
+	p.metrics.Collect("listeners", d.collect)
+	return d
 }
 
 // prepare opens the doors that the snapshot has and we have not. They take no connection before commit.
@@ -45,7 +51,8 @@ func (d *doors) prepare(s *engine.Snapshot) (fresh map[string]*door, err error) 
 	defer d.mu.Unlock()
 	fresh = map[string]*door{}
 	for _, name := range slices.Sorted(maps.Keys(s.Doors)) {
-		if old := d.open[name]; old != nil && old.listener.Address() == s.Doors[name].Config.Address {
+		address := s.Doors[name].Config.Address
+		if d.open[address] != nil {
 			continue
 		}
 		n, openErr := d.new(name, s.Doors[name])
@@ -53,7 +60,7 @@ func (d *doors) prepare(s *engine.Snapshot) (fresh map[string]*door, err error) 
 			err = errors.Join(err, openErr)
 			continue
 		}
-		fresh[name] = n
+		fresh[address] = n
 	}
 	if err != nil {
 		for _, n := range fresh {
@@ -65,10 +72,10 @@ func (d *doors) prepare(s *engine.Snapshot) (fresh map[string]*door, err error) 
 }
 
 func (d *doors) new(name string, config *engine.Door) (*door, error) {
-	n := &door{entrance: &engine.Entrance{Engine: d.parts.engine}}
+	n := &door{entrance: &engine.Entrance{Engine: d.parts.engine}, accepts: make(chan struct{})}
 	n.entrance.Door.Store(config)
 	n.server = &h1.Server{
-		Handler: n.entrance, Sweeper: d.parts.sweeper, Clock: d.parts.clock, Log: d.parts.log.With("listener", name),
+		Handler: n.entrance, Sweeper: d.parts.sweeper, Clock: d.parts.clock, Log: d.parts.log.With("address", config.Config.Address),
 	}
 	n.server.Limits.Store(wireLimits(&config.Config.Limits))
 	l, err := listen.Open(name, config.Config.Address, n.server, openLimits(&config.Config.Limits), d.parts.log, d.parts.metrics)
@@ -91,22 +98,27 @@ func wireLimits(l *model.ListenerLimits) *h1.Limits {
 func (d *doors) commit(s *engine.Snapshot, fresh map[string]*door) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for name, old := range d.open {
-		config, kept := s.Doors[name]
-		if _, moved := fresh[name]; kept && !moved {
+	stay := map[string]bool{}
+	for name, config := range s.Doors {
+		address := config.Config.Address
+		stay[address] = true
+		if old := d.open[address]; old != nil {
 			old.entrance.Door.Store(config)
 			old.server.Limits.Store(wireLimits(&config.Config.Limits))
-			old.listener.Configure(openLimits(&config.Config.Limits))
-			continue
+			old.listener.Configure(name, openLimits(&config.Config.Limits))
 		}
-		delete(d.open, name)
-		d.closeDoor(old)
-		old.server.Drain()
 	}
-	for name, n := range fresh {
-		d.open[name] = n
-		d.parts.log.Info("listening", "listener", name, "address", n.listener.Bound())
+	for address, old := range d.open {
+		if !stay[address] {
+			delete(d.open, address)
+			d.leave(old)
+		}
+	}
+	for address, n := range fresh {
+		d.open[address] = n
+		d.parts.log.Info("listening", "listener", n.listener.Name(), "address", n.listener.Bound())
 		d.runs.Go(func() {
+			defer close(n.accepts)
 			if err := n.listener.Run(d.ctx); err != nil {
 				select {
 				case d.failed <- err:
@@ -117,10 +129,25 @@ func (d *doors) commit(s *engine.Snapshot, fresh map[string]*door) {
 	}
 }
 
+// leave closes a door that the document no longer has. What came through it may take as long as it needs, until a drain.
+func (d *doors) leave(n *door) {
+	d.leaving[n] = true
+	d.closeDoor(n)
+	d.runs.Go(func() {
+		n.server.Wait(context.Background())
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.leaving, n)
+	})
+}
+
+// closeDoor lets nobody in any more and makes connections end with their exchange.
 func (d *doors) closeDoor(n *door) {
 	if err := n.listener.Close(); err != nil {
 		d.parts.log.Warn("a listener did not close cleanly", "error", err)
 	}
+	<-n.accepts
+	n.server.Drain()
 }
 
 // drain stops gently: after the delay, in which readiness is false already, the doors close, connections end with their
@@ -132,19 +159,18 @@ func (d *doors) drain(c model.Drain) {
 		<-time.After(c.Delay)
 	}
 	d.mu.Lock()
-	all := slices.Collect(maps.Values(d.open))
-	d.mu.Unlock()
-	for _, n := range all {
+	for _, n := range d.open {
 		d.closeDoor(n)
-		n.server.Drain()
 	}
+	all := slices.AppendSeq(slices.Collect(maps.Values(d.open)), maps.Keys(d.leaving))
+	d.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 	defer cancel()
 	var waits sync.WaitGroup
 	for _, n := range all {
 		waits.Go(func() {
 			if cut := n.server.Wait(ctx); cut > 0 {
-				d.parts.log.Warn("connections were cut off at the end of the drain", "listener", n.listener.Name, "connections", cut)
+				d.parts.log.Warn("connections were cut off at the end of the drain", "listener", n.listener.Name(), "connections", cut)
 			}
 		})
 	}
@@ -158,7 +184,17 @@ func (d *doors) connections() (n int64) {
 	for _, o := range d.open {
 		n += o.listener.OpenConnections()
 	}
+	for o := range d.leaving {
+		n += o.listener.OpenConnections()
+	}
 	return n
+}
+
+func (d *doors) collect(emit metric.Emit) {
+	for _, s := range d.status() {
+		emit("headgate_connections_open", "Connections open now.", metric.TypeGauge, float64(s.Connections),
+			metric.Label{Name: "listener", Value: s.Name})
+	}
 }
 
 // doorStatus is what operators see of a listener.
@@ -172,9 +208,9 @@ func (d *doors) status() []doorStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := []doorStatus{}
-	for _, name := range slices.Sorted(maps.Keys(d.open)) {
-		l := d.open[name].listener
-		list = append(list, doorStatus{name, l.Bound(), l.OpenConnections()})
+	for _, o := range d.open {
+		list = append(list, doorStatus{o.listener.Name(), o.listener.Bound(), o.listener.OpenConnections()})
 	}
+	slices.SortFunc(list, func(a, b doorStatus) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }

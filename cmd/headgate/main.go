@@ -26,6 +26,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop)   // the second signal does what it does to every program: it ends it at once
 	signal.Ignore(syscall.SIGPIPE) // a log whose reader has gone must not end the gateway
 	err := rootCommand().ExecuteContext(ctx)
 	if err == nil {

@@ -29,7 +29,8 @@ func runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run FILE|DIR",
 		Short: "Run the gateway",
-		Long: "Runs the gateway with the document in FILE, or in all the files of DIR, until SIGTERM or SIGINT, which drain it.\n" +
+		Long: "Runs the gateway with the document in FILE, or in all the files of DIR, until SIGTERM or SIGINT,\n" +
+			"which drain it; a second one ends it at once.\n" +
 			"The document is read again when it changes, on SIGHUP, and on POST /reload of the admin listener.",
 		Example: "  headgate run gateway.yaml\n  headgate run --demo examples/shop.yaml\n  kill -HUP $(pidof headgate)",
 		Args:    takes(1),

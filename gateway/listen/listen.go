@@ -25,6 +25,8 @@ const (
 	// acceptPause is how long accepting waits when the machine has no file descriptors or memory left; the connections
 	// that are open go on, and those that end make room.
 	acceptPause = 50 * time.Millisecond
+	// reportPause is the least time between two lines in the log about pauses, of which there may be twenty in a second.
+	reportPause = 10 * time.Second
 	// maxClients bounds the table of client addresses that connections are counted by: it never holds more addresses
 	// than there are connections, and this many only under attack.
 	maxClients = 1 << 20
@@ -42,21 +44,25 @@ type Limits struct{ Connections, PerClient int }
 
 // Listener is one door.
 type Listener struct {
-	Name    string
 	address string
 	socket  *net.TCPListener
 	server  Server
 	log     *slog.Logger
+	metrics *metric.Registry
 	limits  atomic.Pointer[Limits]
+	title   atomic.Pointer[title]
 
-	open     atomic.Int64
-	room     chan struct{} // told when a connection has ended
-	mu       sync.Mutex
-	clients  map[netip.Addr]int
-	stopped  atomic.Bool
-	accepted *metric.Counter
-	refused  *metric.Counter
-	paused   *metric.Counter
+	open    atomic.Int64
+	room    chan struct{} // told when a connection has ended
+	mu      sync.Mutex
+	clients map[netip.Addr]int
+	stopped atomic.Bool
+}
+
+// title is what the document calls the door, and what is counted under that name.
+type title struct {
+	name                      string
+	accepted, refused, paused *metric.Counter
 }
 
 // Open opens the door at the address. Connections wait in the kernel until Run.
@@ -72,19 +78,15 @@ func Open(name, address string, server Server, limits Limits, log *slog.Logger, 
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("listeners.%s: %s is not a TCP address", name, address), s.Close())
 	}
-	label := metric.Label{Name: "listener", Value: name}
 	l := &Listener{
-		Name: name, address: address, socket: tcp, server: server, log: log, room: make(chan struct{}, 1), clients: map[netip.Addr]int{},
-		accepted: metrics.Counter("headgate_connections_accepted_total", "Connections accepted.", label),
-		refused:  metrics.Counter("headgate_connections_refused_total", "Connections refused because their client had too many.", label),
-		paused:   metrics.Counter("headgate_accept_pauses_total", "Times that accepting paused for want of descriptors or room.", label),
+		address: address, socket: tcp, server: server, log: log, metrics: metrics, room: make(chan struct{}, 1), clients: map[netip.Addr]int{},
 	}
-	l.limits.Store(&limits)
-	metrics.Collect("listener/"+name, func(emit metric.Emit) {
-		emit("headgate_connections_open", "Connections open now.", metric.TypeGauge, float64(l.open.Load()), label)
-	})
+	l.Configure(name, limits)
 	return l, nil
 }
+
+// Name returns what the document calls the door.
+func (l *Listener) Name() string { return l.title.Load().name }
 
 // Address returns where the door is, as the document says it.
 func (l *Listener) Address() string { return l.address }
@@ -95,8 +97,17 @@ func (l *Listener) Bound() string { return l.socket.Addr().String() }
 // OpenConnections returns how many connections are open now.
 func (l *Listener) OpenConnections() int64 { return l.open.Load() }
 
-// Configure changes the limits; open connections stay.
-func (l *Listener) Configure(limits Limits) {
+// Configure changes the name and the limits; open connections stay.
+func (l *Listener) Configure(name string, limits Limits) {
+	if old := l.title.Load(); old == nil || old.name != name {
+		label := metric.Label{Name: "listener", Value: name}
+		l.title.Store(&title{
+			name:     name,
+			accepted: l.metrics.Counter("headgate_connections_accepted_total", "Connections accepted.", label),
+			refused:  l.metrics.Counter("headgate_connections_refused_total", "Connections refused because their client had too many.", label),
+			paused:   l.metrics.Counter("headgate_accept_pauses_total", "Times that accepting paused for want of descriptors or room.", label),
+		})
+	}
 	l.limits.Store(&limits)
 	l.wake()
 }
@@ -117,6 +128,7 @@ func (l *Listener) wake() {
 
 // Run accepts connections until the door is closed.
 func (l *Listener) Run(ctx context.Context) error {
+	var silence <-chan time.Time
 	for {
 		if !l.awaitRoom(ctx) {
 			return nil
@@ -128,14 +140,22 @@ func (l *Listener) Run(ctx context.Context) error {
 		case l.stopped.Load() || ctx.Err() != nil:
 			return nil
 		case exhausted(err):
-			l.paused.Inc(0)
-			l.log.Warn("accepting pauses", "listener", l.Name, "error", err)
+			l.title.Load().paused.Inc(0)
+			select {
+			case <-silence:
+				silence = nil
+			default:
+			}
+			if silence == nil {
+				silence = time.After(reportPause)
+				l.log.Warn("accepting pauses", "listener", l.Name(), "error", err)
+			}
 			if !pause(ctx) {
 				return nil
 			}
 		case temporary(err): // the client has gone while it was waiting
 		default:
-			return fmt.Errorf("listeners.%s: %w", l.Name, err)
+			return fmt.Errorf("listeners.%s: %w", l.Name(), err)
 		}
 	}
 }
@@ -172,7 +192,7 @@ func (l *Listener) awaitRoom(ctx context.Context) bool {
 			return true
 		}
 		if !counted {
-			l.paused.Inc(0)
+			l.title.Load().paused.Inc(0)
 		}
 		select {
 		case <-ctx.Done():
@@ -185,10 +205,10 @@ func (l *Listener) awaitRoom(ctx context.Context) bool {
 
 // take hands a connection to the server if its client may have one more.
 func (l *Listener) take(c net.Conn) {
-	l.accepted.Inc(0)
+	l.title.Load().accepted.Inc(0)
 	client, ok := l.admit(c)
 	if !ok {
-		l.refused.Inc(0)
+		l.title.Load().refused.Inc(0)
 		_, _ = c.Write(busy) // it fits into the empty socket, so it does not wait; the client may have gone
 		_ = c.Close()        // nothing was promised
 		return
