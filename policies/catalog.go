@@ -1,0 +1,32 @@
+// Package policies is the list of the policies that there are. Adding one is a folder here and one line in Catalog.
+package policies
+
+import (
+	"headgate/gateway/policy"
+	"headgate/policies/acl"
+	"headgate/policies/apikey"
+	"headgate/policies/basicauth"
+	"headgate/policies/bodylimit"
+	"headgate/policies/concurrency"
+	"headgate/policies/cors"
+	"headgate/policies/headers"
+	"headgate/policies/ipfilter"
+	"headgate/policies/jwt"
+	"headgate/policies/ratelimit"
+)
+
+// Catalog returns every kind of policy, by stage and name.
+func Catalog() []policy.Kind {
+	return []policy.Kind{
+		cors.Kind,
+		ipfilter.Kind,
+		apikey.Kind,
+		basicauth.Kind,
+		jwt.Kind,
+		acl.Kind,
+		concurrency.Kind,
+		ratelimit.Kind,
+		bodylimit.Kind,
+		headers.Kind,
+	}
+}
