@@ -21,6 +21,13 @@ type kept struct {
 // NewKeeper returns an empty keeper.
 func NewKeeper() *Keeper { return &Keeper{values: map[string]*kept{}} }
 
+// Len returns how many values are held.
+func (k *Keeper) Len() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.values)
+}
+
 // Lease collects what one compiled unit keeps. Use one Keeper.Lease for each unit and Release it when the unit closes.
 type Lease struct {
 	keeper *Keeper

@@ -79,7 +79,7 @@ func (p *Policy) Run(x *exchange.Exchange, upstream Upstream) Outcome {
 
 func carry(chain *policy.Chain, x *exchange.Exchange, upstream Upstream) Outcome {
 	out := Outcome{Exchange: x, Header: &x.Reply.Header}
-	if err := hold(chain, x); err != nil {
+	if err := buffer(chain, x); err != nil {
 		x.Problem(exchange.BodyTooLarge, "")
 		x.Err = &exchange.Error{Code: exchange.BodyTooLarge, Source: exchange.FromClient}
 	} else if chain.Request(x) {
@@ -102,8 +102,8 @@ func carry(chain *policy.Chain, x *exchange.Exchange, upstream Upstream) Outcome
 	return out
 }
 
-// hold reads the request's body into memory where the chain asks for it.
-func hold(chain *policy.Chain, x *exchange.Exchange) error {
+// buffer reads the request's body into memory where the chain asks for it.
+func buffer(chain *policy.Chain, x *exchange.Exchange) error {
 	limit := int64(chain.BufferLimit())
 	if limit == 0 || x.Request.Body.None() {
 		return nil
