@@ -35,6 +35,7 @@ type page struct {
 	ports   []string // as written, in order of documentedPorts
 	block   block    // that is being executed
 	running []*process
+	gateway *process // the one started last
 }
 
 // documentedPorts are those that pages and examples use. Each page gets free ones with as many digits instead, so that
@@ -265,6 +266,9 @@ func (p *page) console() {
 			continue
 		}
 		p.compare(c)
+		if strings.HasPrefix(c.text, "kill $(pidof headgate)") && p.gateway != nil {
+			p.gateway.told = true
+		}
 	}
 }
 
@@ -337,6 +341,7 @@ type process struct {
 	name string
 	out  printed
 	done chan struct{}
+	told bool // the page has ended it; a second signal would cut its drain short
 }
 
 // printed is what a process has printed so far.
@@ -372,6 +377,7 @@ func (p *page) start(c shownCommand) {
 	}
 	run := p.launch(p.local(command))
 	if gateway {
+		p.gateway = run
 		p.write("bin/pidof", "#!/bin/sh\necho "+itoa(run.Process.Pid)+"\n")
 		p.must(os.Chmod(filepath.Join(p.dir, "bin", "pidof"), 0o755))
 	}
@@ -450,7 +456,9 @@ func (p *page) logs() string {
 // end stops in order what runs.
 func (p *page) end() {
 	for _, r := range slices.Backward(p.running) {
-		_ = r.Process.Signal(syscall.SIGTERM) // it may have ended because the page said so
+		if !r.told {
+			_ = r.Process.Signal(syscall.SIGTERM) // that it has ended too early shows in its exit code
+		}
 		select {
 		case <-r.done:
 		case <-time.After(slow):
