@@ -150,7 +150,7 @@ func (j *job) group(inst *policy.Instance, p *model.Policy, at []string, l list,
 	for _, m := range members {
 		inst.Stage = max(inst.Stage, m.Stage)
 	}
-	inst.Hooks = policy.Group(members, p.Kind == "all", policy.Slot[int](env))
+	inst.Hooks = policy.Group(members, p.Kind == "all", policy.Slot[*policy.Paused](env))
 	if !l.grouped {
 		l.unit.close = append(l.unit.close, inst.Hooks.Close)
 	}

@@ -10,7 +10,7 @@ import (
 
 // Group makes one policy of several: with all, each must let the exchange go on; without, the first that does is enough,
 // and when none does the caller gets the refusal that says most, with every way to log in listed in WWW-Authenticate.
-func Group(members []*Instance, all bool, at exchange.Slot[int]) Hooks {
+func Group(members []*Instance, all bool, at exchange.Slot[*Paused]) Hooks {
 	g := group{members, all, at}
 	h := Hooks{Request: Step{Now: g.now, Later: g.later}}
 	chain := NewChain(members)
@@ -33,33 +33,40 @@ func Group(members []*Instance, all bool, at exchange.Slot[int]) Hooks {
 type group struct {
 	members []*Instance
 	all     bool
-	at      exchange.Slot[int] // the member that asked to wait
+	at      exchange.Slot[*Paused]
 }
 
-func (g *group) now(x *exchange.Exchange) Verdict { return g.ask(nil, x, 0) }
+// Paused is how far a group had come when one of its members asked to wait.
+type Paused struct {
+	member int
+	best   refusal // of the members before it
+}
+
+func (g *group) now(x *exchange.Exchange) Verdict { return g.ask(nil, x, 0, refusal{}) }
 
 func (g *group) later(ctx context.Context, x *exchange.Exchange) Verdict {
-	from, _ := g.at.Get(x)
-	return g.ask(ctx, x, from)
+	p, ok := g.at.Get(x)
+	if !ok {
+		return g.ask(ctx, x, 0, refusal{})
+	}
+	return g.ask(ctx, x, p.member, p.best)
 }
 
-// ask goes through the members from one on. Without a context it stops at the first that must wait. A restart repeats
-// only that member's Now; the refusals of members before it are gathered anew only in so far as they came after it,
-// which matters to nobody: the reply is made from those that are left.
-func (g *group) ask(ctx context.Context, x *exchange.Exchange, from int) Verdict {
-	var best refusal
+// ask goes through the members from one on. Without a context it stops at the first that must wait; going on from there
+// repeats only that member's Now. A member without a request step has no say.
+func (g *group) ask(ctx context.Context, x *exchange.Exchange, from int, best refusal) Verdict {
 	for n, m := range g.members[from:] {
-		if !m.applies(x) {
+		step := &m.Hooks.Request
+		if (step.Now == nil && step.Later == nil) || !m.applies(x) {
 			continue
 		}
-		step := &m.Hooks.Request
 		v := Wait
 		if step.Now != nil {
 			v = step.Now(x)
 		}
-		if v.Waits() {
+		if v.Waits() && step.Later != nil {
 			if ctx == nil {
-				g.at.Set(x, from+n)
+				g.at.Set(x, &Paused{from + n, best})
 				return Wait
 			}
 			v = step.Later(ctx, x)
@@ -79,10 +86,15 @@ func (g *group) ask(ctx context.Context, x *exchange.Exchange, from int) Verdict
 
 func (g *group) decide(x *exchange.Exchange, v Verdict, best *refusal) Verdict {
 	if !g.all && best.any {
-		x.Reply.Header.Reset("")
-		x.Reply.Status, x.Reply.Body, x.Err = 0, exchange.Body{}, nil
+		unanswer(x)
 	}
 	return v
+}
+
+// unanswer takes back what a refusal that does not count has left.
+func unanswer(x *exchange.Exchange) {
+	x.Reply.Header.Reset("")
+	x.Reply.Status, x.Reply.Source, x.Reply.Body, x.Err = 0, 0, exchange.Body{}, nil
 }
 
 // refusal is the most telling of several: a wrong credential says more than a missing one.
@@ -113,6 +125,7 @@ func (r *refusal) consider(x *exchange.Exchange, v Verdict) {
 func (r *refusal) verdict(x *exchange.Exchange) Verdict {
 	switch {
 	case r.failure != nil:
+		unanswer(x)
 		return Fail(r.failure)
 	case !r.any:
 		return Continue // no member applied

@@ -88,7 +88,8 @@ func (i *Instance) settle(x *exchange.Exchange, v Verdict) bool {
 	return false
 }
 
-// rehearse evaluates a policy in shadow mode: what it would have done is counted, what it changed is put back.
+// rehearse evaluates a policy in shadow mode: what it would have done is counted, what it changed is put back, and a panic
+// is only a failure that it would have had.
 func (i *Instance) rehearse(x *exchange.Exchange) {
 	if !i.applies(x) {
 		return
@@ -96,17 +97,26 @@ func (i *Instance) rehearse(x *exchange.Exchange) {
 	request, consumer, claims := x.Request, x.Consumer, x.Claims
 	var header exchange.Header
 	header.CopyFrom(&x.Request.Header)
-	v := i.Hooks.Request.run(x)
-	x.Request, x.Consumer, x.Claims, x.Err = request, consumer, claims, nil
+	v := i.tryRequest(x)
+	x.Request, x.Consumer, x.Claims = request, consumer, claims
 	x.Request.Header.CopyFrom(&header)
-	x.Reply.Header.Reset("")
-	x.Reply.Status, x.Reply.Body = 0, exchange.Body{}
+	unanswer(x)
 	switch v.outcome {
 	case answered:
 		i.count(decidedShadowAnswer, x.Shard)
 	case failed:
 		i.count(decidedShadowFailure, x.Shard)
 	}
+}
+
+func (i *Instance) tryRequest(x *exchange.Exchange) (v Verdict) {
+	defer func() {
+		if r := recover(); r != nil {
+			i.Log.Error("a policy in shadow mode panicked", "id", x.ID, "panic", r, "stack", string(debug.Stack()))
+			v = Fail(fmt.Errorf("panic: %v", r))
+		}
+	}()
+	return i.Hooks.Request.run(x)
 }
 
 // finish runs the Done hook and reports whether it returned without a panic, which is logged.
