@@ -46,8 +46,9 @@ fuzz: ## each fuzz target for FUZZTIME (60s)
 bench: bin/headgate ## headgate beside nginx and HAProxy, see bench/README.md
 	bench/run
 
-docs: bin/headgate ## write docs/reference anew; the tests fail when it is stale
+docs: bin/headgate ## write docs/reference and the READMEs' tables anew; the tests fail when it is stale
 	.ci/docs bin/headgate docs/reference
+	$(GO) test ./policies ./test -run 'OptionTablesAreFresh|MetricsReferenceIsFresh' -update
 
 clean: ## what was built
 	rm -rf bin bench/.work

@@ -31,6 +31,7 @@ type allowance struct{ rule, where, reason string }
 // allowed is the allow-list. where is a file, a folder, or file:name.
 var allowed = []allowance{
 	{"words", "gateway/exchange/problem.go", "501's own name in RFC 9110 section 15.6.2"},
+	{"words", "docs/reference/problems.md", "as gateway/exchange/problem.go"},
 	{"words", "docs/http.md", "as problem.go, whose sentences it quotes"},
 	{"exit", "bench/main.go", "a program of its own beside the product: its status says whether every answer was right"},
 	{"globals", "gateway/policy/hooks.go:Continue", "a verdict without a reason is a constant that Go cannot declare as one"},

@@ -83,6 +83,7 @@ func rootCommand() *cobra.Command {
 			"  source <(headgate completion bash)",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	c.AddCommand(runCommand(), checkCommand(), schemaCommand(), explainCommand(), policiesCommand(), versionCommand(), demoCommand())
+	c.AddCommand(runCommand(), checkCommand(), schemaCommand(), explainCommand(), policiesCommand(), versionCommand(), demoCommand(),
+		referenceCommand())
 	return c
 }

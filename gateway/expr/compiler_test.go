@@ -27,8 +27,10 @@ func (t token) Claim(path string) any { return t[path] }
 func sample() *exchange.Exchange {
 	x := &exchange.Exchange{
 		ID: "0192", Start: time.Date(2026, 11, 21, 22, 30, 0, 0, time.UTC),
-		Client:   exchange.Client{IP: netip.MustParseAddr("10.1.2.3"), Trusted: true},
-		Request:  exchange.Request{Method: "GET", Path: "/shop/orders/7", Query: "page=2&name=J%C3%B6rg+K&x&%6Eot=1", Host: "API.example.com:8080", Scheme: "https"},
+		Client: exchange.Client{IP: netip.MustParseAddr("10.1.2.3"), Trusted: true},
+		Request: exchange.Request{
+			Method: "GET", Path: "/shop/orders/7", Query: "page=2&name=J%C3%B6rg+K&x&%6Eot=1", Host: "API.example.com:8080", Scheme: "https",
+		},
 		Reply:    exchange.Reply{Status: 404},
 		Route:    &exchange.Route{API: "shop", Version: "v1", Name: "one order"},
 		Params:   []exchange.Param{{Name: "id", Value: "7/8"}},
@@ -178,7 +180,8 @@ func conditions(t *rapid.T, depth int) string {
 	case kind == 5:
 		return from(literals) + " in groups"
 	case kind == 6:
-		return from([]string{"", "!"}) + "has(" + from([]string{"header.x-tenant", "query.x", "query.none", "cookie.sid", "labels.tier", "claim.sub", "claim.realm.none"}) + ")"
+		return from([]string{"", "!"}) + "has(" +
+			from([]string{"header.x-tenant", "query.x", "query.none", "cookie.sid", "labels.tier", "claim.sub", "claim.realm.none"}) + ")"
 	case kind == 7:
 		return "inCIDR(client.ip, " + from([]string{`"10.0.0.0/8"`, `["::/0", "10.1.2.3"]`, `["192.168.0.0/16"]`}) + ")"
 	case kind == 8:
@@ -261,7 +264,9 @@ func TestPlainExpressionsAllocateNothing(t *testing.T) {
 			t.Errorf("%s allocates %v times", src, n)
 		}
 	}
-	for src, want := range map[string]float64{"consumer": 0, "client.ip": 0, "header.x-tenant": 0, "{consumer}": 0, "constant": 0, "{consumer}:{client.ip}/{route}": 1} {
+	for src, want := range map[string]float64{
+		"consumer": 0, "client.ip": 0, "header.x-tenant": 0, "{consumer}": 0, "constant": 0, "{consumer}:{client.ip}/{route}": 1,
+	} {
 		get, err := c.Template(src)
 		if !strings.ContainsAny(src, "{") && src != "constant" {
 			get, err = c.String(src)

@@ -1,9 +1,19 @@
 package policytest
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
 	"regexp"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v4"
+
+	"headgate/config/decode"
+	"headgate/config/model"
+	"headgate/config/schema"
 	"headgate/gateway/exchange"
 	"headgate/gateway/policy"
 )
@@ -39,24 +49,80 @@ func Catalogue(t *testing.T, kinds []policy.Kind) {
 			}
 		}
 	}
+	document := documentSchema(t, kinds)
 	for _, k := range kinds {
 		t.Run(k.Name, func(t *testing.T) {
 			readme := ReadReadme(t, k.Name)
 			for _, e := range readme.Examples {
+				place := fmt.Sprintf("%s, example at line %d", readme.Path, e.Line)
+				if err := document.Validate(asJSON(t, e.resolve(t))); err != nil {
+					t.Errorf("%s: the schema refuses what the decoder takes: %v", place, err)
+				}
 				for _, p := range Policies(e.Decode(t, readme.Path)) {
-					other, ok := byName[p.Kind]
-					if !ok {
-						t.Errorf("%s, example at line %d: there is no policy %s", readme.Path, e.Line, p.Kind)
-						continue
-					}
-					built, problems := New(t).build(other, p.Options)
-					if len(problems) > 0 {
-						t.Errorf("%s, example at line %d: %s:\n%v", readme.Path, e.Line, p.Kind, problems)
-						continue
-					}
-					built.Close()
+					buildExample(t, place, byName, p)
 				}
 			}
 		})
 	}
+}
+
+func buildExample(t *testing.T, place string, kinds map[string]policy.Kind, p model.Policy) {
+	kind, ok := kinds[p.Kind]
+	if !ok {
+		t.Errorf("%s: there is no policy %s", place, p.Kind)
+		return
+	}
+	built, problems := New(t).build(kind, p.Options)
+	if len(problems) > 0 {
+		t.Errorf("%s: %s:\n%v", place, p.Kind, problems)
+		return
+	}
+	built.Close()
+}
+
+// documentSchema compiles the JSON Schema of documents with these kinds, which checks it against its metaschema too.
+func documentSchema(t *testing.T, kinds []policy.Kind) *jsonschema.Schema {
+	t.Helper()
+	var list []schema.Policy
+	for _, k := range kinds {
+		list = append(list, schema.Policy{Name: k.Name, Summary: k.Summary, Config: k.Config, Default: k.Default})
+	}
+	text, err := schema.JSONSchema(reflect.TypeFor[model.Document](), list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("headgate.json", parsed); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := c.Compile("headgate.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
+// asJSON reads YAML as an editor does before it asks the schema.
+func asJSON(t *testing.T, text string) any {
+	t.Helper()
+	var node yaml.Node
+	var value any
+	if err := yaml.Unmarshal([]byte(text), &node); err != nil {
+		t.Fatal(err)
+	}
+	if problems := decode.Value(&node, &value); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	data, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if value, err = jsonschema.UnmarshalJSON(bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	return value
 }

@@ -88,6 +88,17 @@ const exampleSecret = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721
 // cannot be read.
 func (e Example) Decode(t *testing.T, path string) model.Document {
 	t.Helper()
+	place := fmt.Sprintf("%s, example at line %d", path, e.Line)
+	loaded, problems := decode.Document([]decode.File{{Name: place, Data: []byte(e.resolve(t))}})
+	if len(problems) > 0 {
+		t.Fatalf("%s does not decode:\n%v", place, problems)
+	}
+	return loaded.Document
+}
+
+// resolve puts something behind every reference of the example and returns its text.
+func (e Example) resolve(t *testing.T) string {
+	t.Helper()
 	for _, m := range envReference.FindAllStringSubmatch(e.Text, -1) {
 		t.Setenv(m[1], exampleSecret)
 	}
@@ -95,13 +106,7 @@ func (e Example) Decode(t *testing.T, path string) model.Document {
 	if err := os.WriteFile(secret, []byte(exampleSecret), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text := fileReference.ReplaceAllLiteralString(e.Text, "${file:"+secret+"}")
-	place := fmt.Sprintf("%s, example at line %d", path, e.Line)
-	loaded, problems := decode.Document([]decode.File{{Name: place, Data: []byte(text)}})
-	if len(problems) > 0 {
-		t.Fatalf("%s does not decode:\n%v", place, problems)
-	}
-	return loaded.Document
+	return fileReference.ReplaceAllLiteralString(e.Text, "${file:"+secret+"}")
 }
 
 // Policies returns every policy of a document, also those inside any and all.
