@@ -11,6 +11,7 @@ import (
 // Chain is every policy of one route, in the order in which they run. It is immutable and serves all its requests at once.
 type Chain struct {
 	instances    []*Instance
+	strip        []*Instance
 	request      []*Instance
 	response     []*Instance // in reverse: the last policy of the request sees the reply first
 	requestBody  []*Instance // in order
@@ -25,6 +26,7 @@ func NewChain(instances []*Instance) *Chain {
 	slices.SortStableFunc(c.instances, func(a, b *Instance) int { return int(a.Stage) - int(b.Stage) })
 	for _, i := range c.instances {
 		h := &i.Hooks
+		c.strip = appendIf(c.strip, i, h.Strip != nil && !i.Shadow)
 		c.request = appendIf(c.request, i, h.Request.Now != nil || h.Request.Later != nil)
 		c.requestBody = appendIf(c.requestBody, i, h.RequestBody != nil && !i.Shadow)
 		c.done = appendIf(c.done, i, h.Done != nil)
@@ -61,6 +63,7 @@ func (c *Chain) BufferLimit() size.Bytes { return c.bufferLimit }
 
 // Request runs the request steps in order. It returns false when x.Reply has been filled instead.
 func (c *Chain) Request(x *exchange.Exchange) bool {
+	c.stripAll(x)
 	for _, i := range c.request {
 		if i.Shadow {
 			i.rehearse(x)
@@ -71,6 +74,12 @@ func (c *Chain) Request(x *exchange.Exchange) bool {
 		}
 	}
 	return true
+}
+
+func (c *Chain) stripAll(x *exchange.Exchange) {
+	for _, i := range c.strip {
+		i.Hooks.Strip(x)
+	}
 }
 
 // Response runs the response steps, last policy first, on the reply that the client will get.

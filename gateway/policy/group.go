@@ -14,6 +14,9 @@ func Group(members []*Instance, all bool, at exchange.Slot[*Paused]) Hooks {
 	g := group{members, all, at}
 	h := Hooks{Request: Step{Now: g.now, Later: g.later}}
 	chain := NewChain(members)
+	if len(chain.strip) > 0 {
+		h.Strip = chain.stripAll
+	}
 	if len(chain.requestBody) > 0 {
 		h.RequestBody = func(x *exchange.Exchange, r io.Reader) io.Reader { return chain.RequestBody(x, r) }
 	}

@@ -145,3 +145,20 @@ func TestAGroupHandsItsMembersOtherHooksOn(t *testing.T) {
 	}
 	expectCalls(t, b, "a, body, reply, reply body, done, close")
 }
+
+func TestWhatNoClientMaySayIsDroppedHoweverAGroupDecides(t *testing.T) {
+	b := newBench()
+	winner, owner, off := b.named("a", pass), b.named("b", pass), b.named("c", pass)
+	drop := func(name string) func(*exchange.Exchange) {
+		return func(x *exchange.Exchange) { x.Request.Header.Del(name) }
+	}
+	owner.Hooks.Strip, off.Hooks.Strip = drop("X-User"), drop("X-Role")
+	off.When = func(*exchange.Exchange) (bool, error) { return false, nil }
+	x := &exchange.Exchange{}
+	x.MakeSlots(1)
+	x.Request.Header.Add("X-User", "admin")
+	x.Request.Header.Add("X-Role", "admin")
+	if !b.group(false, winner, owner, off).Request(x) || x.Request.Header.Len() != 0 {
+		t.Errorf("the upstream would get %v", x.Request.Header)
+	}
+}

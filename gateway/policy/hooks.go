@@ -13,6 +13,7 @@ import (
 // Hooks is all that a policy can do to an exchange. A nil hook costs nothing: it is left out of the route's chain.
 // One Hooks value serves every request of a route at once, so it is immutable.
 type Hooks struct {
+	Strip        func(*exchange.Exchange)                      // drops what no client may say, before any step; when: and groups do not matter
 	Request      Step                                          // the head is complete; no upstream is chosen yet
 	RequestBody  func(*exchange.Exchange, io.Reader) io.Reader // wraps the stream on its way to the upstream
 	Response     Step                                          // the answer's head is here; the client has seen nothing

@@ -113,6 +113,9 @@ func build(c Config, e policy.Env) (policy.Hooks, error) {
 		})
 	}
 	hooks := policy.Hooks{Request: policy.Step{Now: v.now}}
+	if len(v.own) > 0 {
+		hooks.Strip = v.strip
+	}
 	if v.provider != nil {
 		hooks.Request.Later = v.later
 	}
