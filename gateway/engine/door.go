@@ -110,30 +110,77 @@ func isClaim(name string) bool {
 func (d *Door) believe(x *exchange.Exchange, h *exchange.Header) {
 	hops := h.Joined("X-Forwarded-For")
 	if hops == "" {
-		hops = forwardedFor(h.Joined("Forwarded"))
+		d.believeForwarded(x, h.Joined("Forwarded"))
 	}
 	for hops != "" {
 		var hop string
-		if i := strings.LastIndexByte(hops, ','); i >= 0 {
-			hops, hop = hops[:i], hops[i+1:]
-		} else {
-			hops, hop = "", hops
-		}
-		addr, ok := parseHop(hop)
-		if !ok {
-			break
-		}
-		x.Client.IP = addr
-		if !d.trusts(addr) {
+		hops, hop = cutLast(hops, ',')
+		if !d.step(x, hop) {
 			break
 		}
 	}
-	switch h.Get("X-Forwarded-Proto") {
+	setScheme(x, h.Get("X-Forwarded-Proto"))
+}
+
+// believeForwarded is believe for the field of RFC 7239, each element of which tells a scheme, too.
+func (d *Door) believeForwarded(x *exchange.Exchange, field string) {
+	for field != "" {
+		var element, pair, hop string
+		field, element = cutLast(field, ',')
+		for element != "" {
+			element, pair = cutLast(element, ';')
+			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			switch value = strings.Trim(value, `"`); strings.ToLower(name) {
+			case "for":
+				hop = value
+			case "proto":
+				setScheme(x, value)
+			}
+		}
+		if !d.step(x, hop) {
+			return
+		}
+	}
+}
+
+// step makes a hop the client. It reports whether the hop's own word about who was before it counts.
+func (d *Door) step(x *exchange.Exchange, hop string) bool {
+	addr, ok := parseHop(hop)
+	if !ok {
+		return false
+	}
+	x.Client.IP = addr
+	return d.trusts(addr)
+}
+
+func setScheme(x *exchange.Exchange, proto string) {
+	switch strings.ToLower(proto) {
 	case "https":
 		x.Request.Scheme, x.Client.Secure = "https", true
 	case "http":
 		x.Request.Scheme, x.Client.Secure = "http", false
 	}
+}
+
+// cutLast cuts the last element off a list. A separator between quotes is none (RFC 9110 section 5.6.4): a proxy quotes
+// the host that it was asked for, in which a client may write what it likes. It reads from the end, so that no quote in
+// front can swallow what a proxy has appended.
+func cutLast(list string, separator byte) (rest, last string) {
+	quoted := false
+	for i := len(list) - 1; i >= 0; i-- {
+		switch c := list[i]; {
+		case c == '"' && !escaped(list[:i]):
+			quoted = !quoted
+		case c == separator && !quoted:
+			return list[:i], list[i+1:]
+		}
+	}
+	return "", list
+}
+
+// escaped reports whether what follows s is a quoted pair: an odd number of backslashes stands before it.
+func escaped(s string) bool {
+	return (len(s)-len(strings.TrimRight(s, `\`)))%2 == 1
 }
 
 // tell appends to, or makes, the header fields that say who the client is.
@@ -170,20 +217,6 @@ func forwardedElement(x *exchange.Exchange, addr string) string {
 		host = `"` + host + `"`
 	}
 	return "for=" + addr + ";host=" + host + ";proto=" + x.Request.Scheme
-}
-
-// forwardedFor lists the for parameters of a Forwarded field.
-func forwardedFor(field string) string {
-	var hops []string
-	for element := range strings.SplitSeq(field, ",") {
-		for pair := range strings.SplitSeq(element, ";") {
-			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-			if exchange.EqualFold(name, "for") {
-				hops = append(hops, strings.Trim(value, `"`))
-			}
-		}
-	}
-	return strings.Join(hops, ",")
 }
 
 // parseHop reads an address with an optional port; IPv6 may stand in brackets.
