@@ -40,8 +40,9 @@ const (
 	// maxReplyHead and maxReplyFields bound the head of a reply: a service that sends more is broken or hostile.
 	maxReplyHead   = 64 << 10
 	maxReplyFields = 250
-	// maxAttempts bounds how often one exchange tries to reach a target, each time because nothing had been done yet.
-	maxAttempts = 3
+	// maxAttempts bounds how often one exchange tries to reach a target, each time because nothing had been done yet: a
+	// reused connection that had died, its target that is gone, and another one that is gone with it, leave one more.
+	maxAttempts = 4
 )
 
 var replyLimits = h1.Limits{Head: maxReplyHead, Fields: maxReplyFields}
@@ -148,9 +149,9 @@ type attempt struct {
 
 func (a *attempt) run() (*h1.Call, error) {
 	var err error
-	for fresh := false; a.x.Usage.Attempts < maxAttempts; {
+	for fresh, same := false, false; a.x.Usage.Attempts < maxAttempts; {
 		previous := a.target
-		if a.target = a.upstream.balance.pick(a.upstream.env.Sweeper.Coarse(), previous, fresh); a.target == nil {
+		if a.target = a.upstream.balance.pick(a.upstream.env.Sweeper.Coarse(), previous, same); a.target == nil {
 			err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
 			break
 		}
@@ -162,7 +163,7 @@ func (a *attempt) run() (*h1.Call, error) {
 		if !a.again(err, reused) {
 			break
 		}
-		fresh = fresh || reused
+		fresh, same = fresh || reused, reused
 	}
 	if a.call != nil {
 		a.call.Close()
@@ -204,10 +205,15 @@ func (a *attempt) again(err error, reused bool) bool {
 	if !errors.As(err, &e) || !e.Retry {
 		return false
 	}
-	if a.call == nil { // never sent: worth a try where there is somebody else to ask
-		return len(a.upstream.targets) > 1
+	if e.Code == exchange.UpstreamUnreachable { // not sent there: worth a try where there is somebody else to ask
+		return len(a.upstream.targets) > 1 && (a.call == nil || a.suitsAll())
 	}
 	return reused && a.whole && !a.call.Begun() && idempotent(a.x.Request.Method)
+}
+
+// suitsAll reports whether the prepared request names no target of its own, so that another one may be asked the same.
+func (a *attempt) suitsAll() bool {
+	return a.upstream.config.Host != "target" && a.x.Request.Host != ""
 }
 
 func idempotent(method string) bool {

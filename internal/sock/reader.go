@@ -19,8 +19,14 @@ var large = sync.Pool{New: func() any { b := make([]byte, LargeBuffer); return &
 // Get returns a pooled buffer of LargeBuffer bytes.
 func Get() *[]byte { return large.Get().(*[]byte) }
 
-// Put gives a buffer from Get back.
-func Put(b *[]byte) { large.Put(b) }
+// Put gives a buffer from Get back. It may have been shortened, and is not when it comes out of Get again; one that has
+// grown is left to the collector.
+func Put(b *[]byte) {
+	if cap(*b) == LargeBuffer {
+		*b = (*b)[:LargeBuffer]
+		large.Put(b)
+	}
+}
 
 // ErrFull says that the buffer has reached its limit.
 var ErrFull = errors.New("sock: buffer full")

@@ -119,3 +119,17 @@ func TestAReaderReadsOnFromTheConnection(t *testing.T) {
 		t.Errorf("at the end: %v", err)
 	}
 }
+
+// A buffer that was shortened by its user is a whole one again for the next, who counts on its room.
+func TestBuffersComeBackWhole(t *testing.T) {
+	for range 100 {
+		b := Get()
+		if len(*b) != LargeBuffer {
+			t.Fatalf("a buffer of %d bytes", len(*b))
+		}
+		*b = append((*b)[:0], "head"...)
+		Put(b)
+		grown := make([]byte, 10, 2*LargeBuffer)
+		Put(&grown)
+	}
+}

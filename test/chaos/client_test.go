@@ -61,10 +61,13 @@ func (c *client) exchange(raw string) (reply, error) {
 	return c.reply(raw)
 }
 
-// reply reads the answer to a request.
+// reply reads the answer to a request, behind informational ones.
 func (c *client) reply(raw string) (reply, error) {
 	method, _, _ := strings.Cut(raw, " ")
 	r, err := http.ReadResponse(c.in, &http.Request{Method: method})
+	for err == nil && r.StatusCode < 200 {
+		r, err = http.ReadResponse(c.in, &http.Request{Method: method})
+	}
 	if err != nil {
 		return reply{}, fmt.Errorf("head: %w", err)
 	}
