@@ -24,10 +24,7 @@ type Conn struct {
 
 	sweeper     *Sweeper
 	prev, next  *Conn // the sweeper's list
-	deadline    atomic.Int64
-	patience    atomic.Int64  // how far ahead the deadline was set
-	phase       atomic.Uint32 // which direction the deadline is for
-	expired     atomic.Bool
+	timer       timer
 	interrupted atomic.Bool
 	closed      atomic.Bool
 
@@ -36,6 +33,14 @@ type Conn struct {
 	serving atomic.Uint64 // odd while a request is being answered
 	seen    uint64        // the sweeper's: serving at its last look
 	onGone  func()        // called by the sweeper when the peer has gone while serving
+}
+
+// timer is the one deadline that a connection has at a time.
+type timer struct {
+	at       atomic.Int64  // on the sweeper's clock; 0: none
+	patience atomic.Int64  // how far ahead it was set
+	phase    atomic.Uint32 // which direction it is for
+	expired  atomic.Bool
 }
 
 // transfer is one direction: the argument and the result of a system call made inside the runtime's wait loop. The
@@ -123,7 +128,7 @@ func (c *Conn) name(err error) error {
 // moment of its last use.
 func (c *Conn) Quiet() bool {
 	c.quiet = false
-	return !c.expired.Load() && !c.interrupted.Load() && c.raw.Control(c.peek) == nil && c.quiet
+	return !c.timer.expired.Load() && !c.interrupted.Load() && c.raw.Control(c.peek) == nil && c.quiet
 }
 
 // ErrInterrupted is returned by what was blocked when the connection was interrupted.
@@ -171,38 +176,38 @@ func (c *Conn) Rearm() { _ = c.tcp.SetReadDeadline(time.Time{}) }
 // Arm lets what the phase says time out when d has passed. A d of 0 disarms.
 func (c *Conn) Arm(phase uint32, d time.Duration) {
 	if d == 0 {
-		c.deadline.Store(0)
+		c.timer.at.Store(0)
 		return
 	}
 	at := c.sweeper.deadline(d)
-	c.phase.Store(phase)
-	c.patience.Store(int64(d))
-	c.deadline.Store(at)
+	c.timer.phase.Store(phase)
+	c.timer.patience.Store(int64(d))
+	c.timer.at.Store(at)
 	c.sweeper.expect(at)
 }
 
 // progress starts an armed write's time anew: the peer takes bytes, if slowly.
 func (c *Conn) progress() {
-	if d := c.patience.Load(); d != 0 && c.phase.Load() == PhaseWrite && c.deadline.Load() != 0 {
-		c.deadline.Store(c.sweeper.deadline(time.Duration(d)))
+	if d := c.timer.patience.Load(); d != 0 && c.timer.phase.Load() == PhaseWrite && c.timer.at.Load() != 0 {
+		c.timer.at.Store(c.sweeper.deadline(time.Duration(d)))
 	}
 }
 
 // Disarm takes the deadline away.
-func (c *Conn) Disarm() { c.deadline.Store(0) }
+func (c *Conn) Disarm() { c.timer.at.Store(0) }
 
 // Expired reports whether an armed deadline has passed. The connection is of no use afterwards, but for a last write
 // after a read timed out.
-func (c *Conn) Expired() bool { return c.expired.Load() }
+func (c *Conn) Expired() bool { return c.timer.expired.Load() }
 
 // expire is called by the sweeper for a connection whose deadline had passed; it may have been armed anew since.
 func (c *Conn) expire(now int64) {
-	at := c.deadline.Load()
-	if at == 0 || at > now || !c.deadline.CompareAndSwap(at, 0) {
+	at := c.timer.at.Load()
+	if at == 0 || at > now || !c.timer.at.CompareAndSwap(at, 0) {
 		return
 	}
-	c.expired.Store(true)
-	if c.phase.Load() == PhaseRead {
+	c.timer.expired.Store(true)
+	if c.timer.phase.Load() == PhaseRead {
 		_ = c.tcp.SetReadDeadline(past)
 		return
 	}

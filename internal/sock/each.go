@@ -47,7 +47,7 @@ func (c *Conn) distrust() bool {
 	c.looking.Lock()
 	defer c.looking.Unlock()
 	c.Rearm()
-	if c.expired.Load() || c.interrupted.Load() {
+	if c.timer.expired.Load() || c.interrupted.Load() {
 		c.WakeReader()
 	}
 	return true

@@ -107,7 +107,7 @@ func (s *Sweeper) sweep(now int64, lookForGone bool) {
 	var expired, looked []*Conn
 	s.mu.Lock()
 	for c := s.head.next; c != &s.head; c = c.next {
-		switch at := c.deadline.Load(); {
+		switch at := c.timer.at.Load(); {
 		case at == 0:
 		case at <= now:
 			expired = append(expired, c)
