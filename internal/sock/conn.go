@@ -90,7 +90,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Write writes all of p.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.out.p, c.out.n, c.out.err = p, 0, nil
-	if c.each.held && c.writeCall(c.each.fd) {
+	if c.each.held && !c.interrupted.Load() && c.writeCall(c.each.fd) {
 		return c.result(&c.out, nil)
 	}
 	err := c.raw.Write(c.out.call)

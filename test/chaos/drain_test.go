@@ -95,7 +95,9 @@ func TestDrainTimeoutCutsOffWhatRuns(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	for _, c := range running {
-		c.closed(t)
+		if late := c.closed(t); late != "" {
+			t.Errorf("who is cut off gets a late answer: %q", late)
+		}
 	}
 	if n, err := io.Copy(io.Discard, body); err == nil {
 		t.Errorf("the download ends well behind %d bytes", n)
