@@ -41,7 +41,7 @@ type ListenerLimits struct {
 	HeaderTimeout         time.Duration `yaml:"header_timeout" min:"100ms" max:"10m" doc:"From a request's first byte to the end of its head: 408 after it (slowloris)."`
 	IdleTimeout           time.Duration `yaml:"idle_timeout" min:"100ms" max:"24h" doc:"Between two requests of one connection."`
 	BodyTimeout           time.Duration `yaml:"body_timeout" min:"100ms" max:"1h" doc:"Without a byte of an expected body, or without the client taking a byte of its answer."`
-	MinBodyRate           size.Bytes    `yaml:"min_body_rate" doc:"Bytes per second that a request body must bring on average, after the first ten seconds (slow body). 0: any."`
+	MinBodyRate           size.Bytes    `yaml:"min_body_rate" doc:"Bytes per second that a request body must bring on average, after the first eight seconds (slow body). 0: any."`
 	RequestsPerConnection int           `yaml:"requests_per_connection" min:"0" doc:"Requests until a connection is closed. 0: no limit."`
 	Connections           int           `yaml:"connections" min:"0" doc:"Open connections of this listener; beyond it accepting waits. 0: no limit."`
 	ConnectionsPerClient  int           `yaml:"connections_per_client" min:"0" doc:"Open connections of one client address; more are refused with 503. 0: no limit."`
@@ -57,7 +57,7 @@ func (l *Listener) SetDefaults() {
 func (l *ListenerLimits) SetDefaults() {
 	*l = ListenerLimits{
 		Head: 32 * size.KiB, HeaderFields: 100, Target: 8 * size.KiB, Body: 0,
-		HeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, BodyTimeout: 30 * time.Second,
+		HeaderTimeout: 8 * time.Second, IdleTimeout: 75 * time.Second, BodyTimeout: 30 * time.Second,
 		MinBodyRate: 240, RequestsPerConnection: 0, Connections: 65536, ConnectionsPerClient: 0,
 	}
 }

@@ -41,7 +41,9 @@ type Body struct {
 	got     int64 // bytes delivered
 	err     error // io.EOF once complete
 	idle    time.Duration
-	began   time.Duration        // on the sweeper's coarse clock, for the least rate
+	began   time.Duration        // on the sweeper's coarse clock, for the least rate; moved on while nobody reads
+	seen    time.Duration        // when reading last ended, on the same clock
+	asks    bool                 // the first byte only comes after 100 (Continue), which is not the client's to hurry
 	rate    bool                 // a request's body: it must come fast enough, and must not be larger than allowed
 	onEnd   interface{ ended() } // told when the body is complete; may be nil
 	clock   *sock.Sweeper
@@ -49,7 +51,7 @@ type Body struct {
 
 // begin prepares the body of a message whose head has been read from in.
 func (b *Body) begin(in *sock.Reader, head *Head, kind bodyKind, trailer *exchange.Header, l *Limits, idle time.Duration) {
-	*b = Body{in: in, limits: l, trailer: trailer, kind: kind, idle: idle}
+	*b = Body{in: in, limits: l, trailer: trailer, kind: kind, idle: idle, asks: head.Expect}
 	switch kind {
 	case noBody:
 		b.err = io.EOF
@@ -61,7 +63,10 @@ func (b *Body) begin(in *sock.Reader, head *Head, kind bodyKind, trailer *exchan
 }
 
 // meter makes the body a request's: bounded in size and, after a while, in slowness.
-func (b *Body) meter(clock *sock.Sweeper) { b.rate, b.clock, b.began = true, clock, clock.Coarse() }
+func (b *Body) meter(clock *sock.Sweeper) {
+	b.rate, b.clock, b.began = true, clock, clock.Coarse()
+	b.seen = b.began
+}
 
 // Done reports whether the body has been read to its end.
 func (b *Body) Done() bool { return b.err == io.EOF }
@@ -174,13 +179,37 @@ func (b *Body) fail(err error) {
 	}
 }
 
-// fill reads more from the connection, with a deadline for its next byte.
+// fill reads more from the connection, with a deadline for its next byte. Only the time spent here counts against a
+// client: whoever is not read from cannot send.
 func (b *Body) fill(limit int) error {
 	c := b.in.Conn
-	c.Arm(sock.PhaseRead, b.idle)
+	if b.rate {
+		b.began += b.clock.Coarse() - b.seen
+	}
+	c.Arm(sock.PhaseRead, b.patience())
 	err := b.in.Fill(limit)
 	c.Disarm()
+	if b.rate {
+		b.seen = b.clock.Coarse()
+		if b.asks {
+			b.asks, b.began = false, b.seen
+		}
+	}
 	return b.arrived(err)
+}
+
+// patience returns how long the next byte may take: until the body has made no progress for too long, or until it is
+// slower than the least rate, whichever comes first.
+func (b *Body) patience() time.Duration {
+	if !b.rate || b.limits.MinBodyRate == 0 || b.asks {
+		return b.idle
+	}
+	elapsed := b.clock.Coarse() - b.began
+	due := max(rateGrace.Seconds(), float64(b.got)/float64(b.limits.MinBodyRate)) - elapsed.Seconds()
+	if due >= b.idle.Seconds() {
+		return b.idle
+	}
+	return max(time.Duration(due*float64(time.Second)), time.Millisecond)
 }
 
 // arrived turns what came of reading from the connection into the body's error.

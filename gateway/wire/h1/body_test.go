@@ -233,6 +233,8 @@ func TestSlowBodiesEnd(t *testing.T) {
 		want    error
 	}{
 		{"no byte within the time", "", 0, true, 10 * time.Millisecond, errSlowBody},
+		{"no byte until the rate holds", "", rateGrace - 20*time.Millisecond, true, time.Hour, errSlowBody},
+		{"no more bytes until the rate holds", "h", rateGrace - 20*time.Millisecond, true, time.Hour, errSlowBody},
 		{"a byte, and then none", "h", 0, true, 10 * time.Millisecond, errSlowBody},
 		{"a reply's, too", "h", 0, false, 10 * time.Millisecond, errSlowBody},
 		{"below the rate", "h", rateGrace + time.Minute, true, time.Hour, errSlowBody},
@@ -252,6 +254,45 @@ func TestSlowBodiesEnd(t *testing.T) {
 				b.began -= c.began
 			}
 			if _, err := io.WriteString(w.peer, c.sent); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			for err == nil {
+				_, err = b.Next()
+			}
+			if !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+// The least rate is the client's to keep: time in which nobody reads, or in which it waits for 100 (Continue), is not its.
+func TestOnlyTimeSpentReadingCountsAgainstTheClient(t *testing.T) {
+	ws := newWires(t)
+	for _, c := range []struct {
+		name   string
+		expect bool
+		began  time.Duration // before now
+		seen   time.Duration // before now
+		want   error
+	}{
+		{"it was read from all the time", false, time.Hour, 0, errSlowBody},
+		{"nobody has read since it began", false, time.Hour, time.Hour, io.EOF},
+		{"it waited for 100 (Continue)", true, time.Hour, 0, io.EOF},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := ws.open(t)
+			defer w.close()
+			l := testLimits()
+			l.MinBodyRate = 100
+			var trailer exchange.Header
+			var b Body
+			b.begin(&w.in, &Head{Length: 5, Expect: c.expect}, byLength, &trailer, l, l.BodyTime)
+			b.meter(ws.sweeper)
+			b.began -= c.began
+			b.seen -= c.seen
+			if _, err := io.WriteString(w.peer, "hello"); err != nil {
 				t.Fatal(err)
 			}
 			var err error

@@ -32,7 +32,7 @@ const (
 	// maxInformational stops an upstream that floods the client with 1xx replies.
 	maxInformational = 16
 	// rateGrace is how long a request body may be slow before MinBodyRate holds.
-	rateGrace = 10 * time.Second
+	rateGrace = 8 * time.Second
 	// lingerBytes and lingerTime bound what is read and thrown away from a client that is still sending when its answer
 	// has been written, so that it gets to read the answer (RFC 9112 section 9.6) and yet cannot hold us.
 	lingerBytes = 256 << 10
