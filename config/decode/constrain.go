@@ -33,10 +33,10 @@ func (d *decoder) constrain(n *yaml.Node, v reflect.Value, tag reflect.StructTag
 	return good
 }
 
-// elementTag is what of a list's tag holds for each element: oneof and pattern, but not min and max.
-func elementTag(tag reflect.StructTag) reflect.StructTag {
+// elementTag is what of the tag of a list or map holds for each element: never min and max, which are its length's.
+func elementTag(tag reflect.StructTag, keys ...string) reflect.StructTag {
 	var b strings.Builder
-	for _, key := range []string{"oneof", "pattern"} {
+	for _, key := range keys {
 		if value := tag.Get(key); value != "" {
 			fmt.Fprintf(&b, "%s:%q ", key, value)
 		}

@@ -60,8 +60,8 @@ func isText(v reflect.Value) bool {
 	return ok
 }
 
-// scalar decodes a scalar into a scalar type.
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value) bool {
+// scalar decodes a scalar into a scalar type. Of the tag it looks at literal; constrain looks at the rest.
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, tag reflect.StructTag) bool {
 	if isNull(n) {
 		return true
 	}
@@ -79,7 +79,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) bool {
 	}
 	switch v.Type() {
 	case reflect.TypeFor[secret.String]():
-		return d.secret(n, v, t)
+		return d.secret(n, v, t, tag)
 	case reflect.TypeFor[time.Duration]():
 		return d.duration(n, v, t)
 	}
@@ -104,9 +104,13 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) bool {
 	return true
 }
 
-func (d *decoder) secret(n *yaml.Node, v reflect.Value, t scalarText) bool {
+func (d *decoder) secret(n *yaml.Node, v reflect.Value, t scalarText, tag reflect.StructTag) bool {
 	if t.value == "" {
 		d.problem(n, "empty_value", "the secret is empty")
+		return false
+	}
+	if !t.secret && !literalAllowed(t.value, tag) {
+		d.problem(n, "literal_secret", "this secret stands in the document as text, where others can read it; write %s", secretForms(tag))
 		return false
 	}
 	v.Set(reflect.ValueOf(secret.New(t.value)))

@@ -27,7 +27,8 @@ const (
 // are part of the outer), any, and yaml.Node or *yaml.Node, which keep the YAML for later.
 //
 // Tags: yaml (the name), required, min and max (of numbers, durations and sizes; the length of strings, lists and maps),
-// oneof and pattern (of scalars and of each element of a list).
+// oneof and pattern (of scalars and of each element of a list), and literal (of secrets, and of each in a list or map): the
+// prefixes with which a secret may stand there as text, or never; with any other it must come from a reference.
 //
 // A struct whose pointer has SetDefaults() is given its defaults before it is decoded, unless whoever holds it has
 // already filled it. A struct whose pointer has FromScalar(string) error may be written as a scalar.
@@ -156,7 +157,7 @@ func (d *decoder) value(start *yaml.Node, v reflect.Value, tag reflect.StructTag
 		return d.policy(n, p)
 	}
 	if isText(v) {
-		return d.scalar(n, v) && d.constrain(n, v, tag)
+		return d.scalar(n, v, tag) && d.constrain(n, v, tag)
 	}
 	switch v.Kind() {
 	case reflect.Struct:
@@ -168,7 +169,7 @@ func (d *decoder) value(start *yaml.Node, v reflect.Value, tag reflect.StructTag
 	case reflect.Interface:
 		return d.free(n, v)
 	default:
-		return d.scalar(n, v) && d.constrain(n, v, tag)
+		return d.scalar(n, v, tag) && d.constrain(n, v, tag)
 	}
 }
 
@@ -212,7 +213,7 @@ func (d *decoder) slice(n *yaml.Node, v reflect.Value, tag reflect.StructTag) bo
 	good := true
 	for i, item := range n.Content {
 		d.push(strconv.Itoa(i))
-		good = d.element(item, list.Index(i), elementTag(tag)) && good
+		good = d.element(item, list.Index(i), elementTag(tag, "oneof", "pattern", "literal")) && good
 		d.pop()
 	}
 	v.Set(list)
@@ -253,7 +254,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, tag reflect.StructTag) 
 	for _, e := range entries {
 		d.push(e.key.Value)
 		item := reflect.New(v.Type().Elem()).Elem()
-		good = d.element(e.value, item, "") && good
+		good = d.element(e.value, item, elementTag(tag, "literal")) && good
 		m.SetMapIndex(reflect.ValueOf(e.key.Value).Convert(v.Type().Key()), item)
 		d.pop()
 	}

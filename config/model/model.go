@@ -1,5 +1,5 @@
 // Package model is the document: the structs of the YAML and nothing else. Tags carry what the decoder checks, the
-// schema says and the reference prints: yaml (name), doc (one sentence), required, min, max, oneof, pattern.
+// schema says and the reference prints: yaml (name), doc (one sentence), required, min, max, oneof, pattern, literal (of secrets).
 package model
 
 import (
@@ -205,7 +205,7 @@ func (r *Respond) SetDefaults() { r.Status = 200 }
 type Consumer struct {
 	Groups   []string          `yaml:"groups" doc:"What it belongs to; the acl policy asks for these."`
 	Labels   map[string]string `yaml:"labels" doc:"Free text by name, for logs and expressions."`
-	Keys     []secret.String   `yaml:"keys" doc:"API keys: sha256:HEX of the key, or the key by reference, such as ${env:MOBILE_KEY}."`
+	Keys     []secret.String   `yaml:"keys" literal:"sha256:" doc:"API keys: sha256:HEX of the key, or the key by reference, such as ${env:MOBILE_KEY}."`
 	Basic    []Basic           `yaml:"basic" doc:"User names and passwords for basic-auth."`
 	Subjects []string          `yaml:"subjects" doc:"Token subjects (the jwt policy's consumer claim) that are this consumer."`
 }
@@ -213,7 +213,7 @@ type Consumer struct {
 // Basic is one user name and password.
 type Basic struct {
 	Username string        `yaml:"username" required:"true" doc:"Without a colon."`
-	Password secret.String `yaml:"password" required:"true" doc:"bcrypt:HASH, or the password by reference, such as ${env:PASSWORD}."`
+	Password secret.String `yaml:"password" required:"true" literal:"bcrypt:" doc:"bcrypt:HASH, or the password by reference, such as ${env:PASSWORD}."`
 }
 
 // Admin is the operators' listener.
@@ -256,7 +256,7 @@ func (l *AccessLog) SetDefaults() {
 // Tracing sends spans to a collector.
 type Tracing struct {
 	Endpoint string                   `yaml:"endpoint" doc:"OTLP over HTTP, such as http://127.0.0.1:4318; without one nothing is sent, and trace context is passed on."`
-	Headers  map[string]secret.String `yaml:"headers" doc:"Sent with every export."`
+	Headers  map[string]secret.String `yaml:"headers" literal:"never" doc:"Sent with every export; each value by reference, such as Bearer ${env:OTLP_TOKEN}."`
 	Ratio    float64                  `yaml:"ratio" min:"0" max:"1" doc:"Share of the traces begun here that are kept; errors always are."`
 	Parent   string                   `yaml:"parent" oneof:"trusted always never" doc:"Whose sampled flag is followed: of trusted proxies, of every caller, or of none; otherwise ratio decides."`
 	Service  string                   `yaml:"service" doc:"service.name of the spans."`

@@ -7,6 +7,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,7 +102,7 @@ func (b *builder) value(v reflect.Value, tag reflect.StructTag) node {
 	case t.Kind() == reflect.Pointer:
 		return b.value(decode.Default(t.Elem()), tag)
 	case t == reflect.TypeFor[secret.String]():
-		return node{"type": []string{"string", "number"}, "minLength": 1}
+		return b.secret(tag)
 	case isDuration(t):
 		return ref("duration")
 	case isSize(t):
@@ -113,7 +114,7 @@ func (b *builder) value(v reflect.Value, tag reflect.StructTag) node {
 	case t.Kind() == reflect.Slice:
 		return b.list(t, tag, required)
 	case t.Kind() == reflect.Map:
-		n := node{"type": orNull("object", required), "additionalProperties": b.element(t.Elem(), "")}
+		n := node{"type": orNull("object", required), "additionalProperties": b.element(t.Elem(), kept(tag, "literal"))}
 		return limits(n, tag, "minProperties", "maxProperties", required)
 	}
 	return b.scalar(t, tag, required)
@@ -166,14 +167,35 @@ func (b *builder) element(t reflect.Type, tag reflect.StructTag) node {
 }
 
 func (b *builder) list(t reflect.Type, tag reflect.StructTag, required bool) node {
-	var kept []string // what of the tag holds for each element
-	for _, key := range []string{"oneof", "pattern"} {
+	n := node{"type": orNull("array", required), "items": b.element(t.Elem(), kept(tag, "oneof", "pattern", "literal"))}
+	return limits(n, tag, "minItems", "maxItems", required)
+}
+
+// kept is what of the tag of a list or map holds for each element.
+func kept(tag reflect.StructTag, keys ...string) reflect.StructTag {
+	var parts []string
+	for _, key := range keys {
 		if value := tag.Get(key); value != "" {
-			kept = append(kept, key+":"+strconv.Quote(value))
+			parts = append(parts, key+":"+strconv.Quote(value))
 		}
 	}
-	n := node{"type": orNull("array", required), "items": b.element(t.Elem(), reflect.StructTag(strings.Join(kept, " ")))}
-	return limits(n, tag, "minItems", "maxItems", required)
+	return reflect.StructTag(strings.Join(parts, " "))
+}
+
+// secret describes a secret: a reference, or text where its tag allows it.
+func (b *builder) secret(tag reflect.StructTag) node {
+	prefixes, anything := decode.Literals(tag)
+	if anything {
+		return node{"type": []string{"string", "number"}, "minLength": 1}
+	}
+	if len(prefixes) == 0 {
+		return ref("reference")
+	}
+	words := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		words[i] = regexp.QuoteMeta(p)
+	}
+	return orReference(node{"type": "string", "pattern": "^(" + strings.Join(words, "|") + ")"})
 }
 
 // limits adds min and max of a length. What is required must not be empty.

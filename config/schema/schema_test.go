@@ -180,7 +180,12 @@ func TestSchemaAndDecoderAgree(t *testing.T) {
 		{"policies: [api-key: {methods: [PUT]}]", false},
 		{"policies: [api-key: {secrets: {a: ''}}]", false},
 		{"policies: [api-key: {hide: 1}]", false},
-		{"consumers: {a: {groups: [x], keys: [abc], basic: [{username: u, password: p}]}}", true},
+		{"consumers: {a: {keys: ['sha256:abc'], basic: [{username: u, password: 'bcrypt:x'}]}}", true},
+		{"consumers: {a: {keys: [abc]}}", false},
+		{"consumers: {a: {keys: [123]}}", false},
+		{"consumers: {a: {keys: ['bcrypt:abc']}}", false},
+		{"consumers: {a: {basic: [{username: u, password: p}]}}", false},
+		{"tracing: {headers: {Authorization: 'sha256:x'}}", false},
 		{"consumers: {a: {keys: ['']}}", false},
 		{"consumers: {a: {basic: [{username: u}]}}", false},
 		{"tracing: {ratio: 0.5}", true},
@@ -202,8 +207,9 @@ func TestSchemaAndDecoderAgree(t *testing.T) {
 
 func TestReferencesFitWhereverAValueDoes(t *testing.T) {
 	var v any
-	text := `{"drain": {"drain_timeout": "${env:X}"}, "tracing": {"ratio": "${env:X}"}, "admin": {"pprof": "${file:/x}", "address": "${env:X}"},
-		"log": {"level": "${env:X}", "access": {"buffer": "${env:X}"}}, "apis": {"a": {"base_path": "${env:X}"}}}`
+	text := `{"drain": {"drain_timeout": "${env:X}"}, "tracing": {"ratio": "${env:X}", "headers": {"Authorization": "Bearer ${env:X}"}}, "admin": {"pprof": "${file:/x}", "address": "${env:X}"},
+		"log": {"level": "${env:X}", "access": {"buffer": "${env:X}"}}, "apis": {"a": {"base_path": "${env:X}"}},
+		"consumers": {"a": {"keys": ["${file:x}"], "basic": [{"username": "u", "password": "${env:X}"}]}}}`
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +272,7 @@ func TestTableListsEveryOption(t *testing.T) {
 		"upstreams.NAME.health.interval": {Type: "duration", Default: "5s", Allowed: "100ms to 1h"},
 		"listeners.NAME.limits.head":     {Type: "size", Default: "32KiB", Allowed: "1KiB to 1MiB"},
 		"policies":                       {Type: "list of policies"},
-		"consumers.NAME.keys":            {Type: "list of secrets"},
+		"consumers.NAME.keys":            {Type: "list of secrets", Allowed: "sha256:..., or a reference"},
 		"drain.drain_timeout":            {Type: "duration", Default: "30s", Allowed: "0s to 1h"},
 	} {
 		got := byName[name]

@@ -140,6 +140,12 @@ func allowed(tag reflect.StructTag) string {
 	if p := tag.Get("pattern"); p != "" {
 		parts = append(parts, p)
 	}
+	if prefixes, anything := decode.Literals(tag); !anything {
+		for i, prefix := range prefixes {
+			prefixes[i] = prefix + "..."
+		}
+		parts = append(parts, strings.Join(append(prefixes, "a reference"), ", or "))
+	}
 	return strings.Join(parts, "; ")
 }
 

@@ -14,20 +14,27 @@ apis: {a: {routes: {r: {match: /, respond: {body: x}}}}}
 consumers:
   ann:
     groups: [partners]
-    keys: [one, "sha256:SUM"]
-    basic: [{username: ann, password: "bcrypt:HASH"}, {username: ann2, password: plain}]
+    keys: ["${env:COMPILE_TEST_KEY}", "SUM2"]
+    basic: [{username: ann, password: "bcrypt:HASH"}, {username: ann2, password: "${env:COMPILE_TEST_PASSWORD}"}]
     subjects: [sub-ann]
-  bob: {keys: [three]}
+  bob: {keys: ["SUM3"]}
 `
+
+// hashed is a key as a document has it.
+func hashed(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
 
 func peopleDocument(t *testing.T) string {
 	t.Helper()
-	sum := sha256.Sum256([]byte("two"))
+	t.Setenv("COMPILE_TEST_KEY", "one")
+	t.Setenv("COMPILE_TEST_PASSWORD", "plain")
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return replace(people, "SUM", hex.EncodeToString(sum[:]), "HASH", string(hash))
+	return replace(people, "SUM2", hashed("two"), "SUM3", hashed("three"), "HASH", string(hash))
 }
 
 func TestConsumersAreFoundByWhatTheyProveThemselvesWith(t *testing.T) {
@@ -87,7 +94,7 @@ func TestPasswordsAreVerifiedSlowlyOnceAndRememberedUntilConsumersChange(t *test
 	if owner, ready := c.ByPassword("ann", "secret", false); owner == nil || !ready || c.Generation() != 1 {
 		t.Errorf("a reload without a change forgets: %v %v, generation %d", owner, ready, c.Generation())
 	}
-	w.load(doc + "  cyd: {keys: [four]}\n")
+	w.load(doc + "  cyd: {keys: ['" + hashed("four") + "']}\n")
 	if _, ready := c.ByPassword("ann", "secret", false); ready || c.Generation() != 2 {
 		t.Errorf("changed consumers are remembered: generation %d", c.Generation())
 	}
@@ -112,7 +119,7 @@ func TestConsumersAreReadAndChangedAtOneTime(t *testing.T) {
 		})
 	}
 	for i := range 10 {
-		w.load(replace(doc, "[three]", "[three, "+string(rune('a'+i))+"]"))
+		w.load(replace(doc, hashed("three"), hashed(string(rune('a'+i)))))
 	}
 	close(stop)
 	readers.Wait()

@@ -14,7 +14,7 @@ import (
 func shops(n int, edit ...string) string {
 	var b strings.Builder
 	b.WriteString("upstreams: {orders: http://127.0.0.1:9000, stock: http://127.0.0.1:9001}\npolicies: [probe]\n")
-	b.WriteString("consumers: {ann: {keys: [one]}}\napis:\n")
+	b.WriteString("consumers: {ann: {keys: ['" + hashed("one") + "']}}\napis:\n")
 	for i := range n {
 		fmt.Fprintf(&b, "  api%d:\n    base_path: /api%d\n    upstream: orders\n    policies: [guard]\n    routes:\n", i, i)
 		for k := range 10 {
@@ -48,7 +48,7 @@ func TestOnlyWhatChangedIsBuiltAgain(t *testing.T) {
 		{"a new API in front of all", []string{"apis:\n", "apis:\n  aaa: {base_path: /aaa, upstream: orders}\n"}, Built{APIs: 1}},
 		{"an upstream", []string{"http://127.0.0.1:9000", "http://127.0.0.1:9002"}, Built{Upstreams: 1}},
 		{"an upstream more", []string{"upstreams: {", "upstreams: {more: http://127.0.0.1:9003, "}, Built{Upstreams: 1}},
-		{"a consumer", []string{"keys: [one]", "keys: [two]"}, Built{Consumers: 1}},
+		{"a consumer", []string{hashed("one"), hashed("two")}, Built{Consumers: 1}},
 		{"a policy of every request", []string{"policies: [probe]", "policies: [{probe: {limit: 2}}]"}, Built{APIs: 5,
 			Policies: 1 + 5*(1+routes)}},
 		{"a listener", []string{"policies: [probe]", "listeners: {a: {address: ':81'}}\npolicies: [probe]"}, Built{}},
@@ -115,8 +115,8 @@ func TestADocumentThatIsRefusedLeavesEverythingAsItWas(t *testing.T) {
 	w := newWorld(t)
 	first := w.load(shops(3))
 	before, kept := w.Built(), w.kept.Load()
-	w.refuse(shops(3, "http://127.0.0.1:9000", "http://127.0.0.1:9009", "base_path: /api1\n", "base_path: /api2\n", "keys: [one]",
-		"keys: [two]"))
+	w.refuse(shops(3, "http://127.0.0.1:9000", "http://127.0.0.1:9009", "base_path: /api1\n", "base_path: /api2\n",
+		hashed("one"), hashed("two")))
 	if w.kept.Load() != kept || w.consumers.Generation() != 1 {
 		t.Errorf("%d values are kept, before %d; generation %d", w.kept.Load(), kept, w.consumers.Generation())
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // Spec is what the author of a policy writes. C is its own config struct; C's tags (yaml, doc, required, min, max,
-// oneof, pattern) are the one source of the decoder, the checks, the JSON Schema, the form and the reference page.
+// oneof, pattern, literal) are the one source of the decoder, the checks, the JSON Schema, the form and the reference page.
 type Spec[C any] struct {
 	Name, Summary string
 	Stage         Stage

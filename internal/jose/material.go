@@ -13,7 +13,7 @@ type Material struct {
 	Algorithm string        `yaml:"algorithm" doc:"The only one that it is used with; otherwise all that fit its kind."`
 	PEM       string        `yaml:"pem" doc:"A public key or certificate, inline or by ${file:PATH}."`
 	JWKS      string        `yaml:"jwks" doc:"A JSON Web Key or key set, inline or by ${file:PATH}."`
-	Secret    secret.String `yaml:"secret" doc:"The secret of HS256, HS384 or HS512, at least as long as the hash, by reference."`
+	Secret    secret.String `yaml:"secret" literal:"never" doc:"The secret of HS256, HS384 or HS512, at least as long as the hash, by reference."`
 	Encoding  string        `yaml:"encoding" oneof:"text base64" doc:"How the secret is written."`
 }
 

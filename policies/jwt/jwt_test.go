@@ -238,7 +238,8 @@ func TestEveryAlgorithm(t *testing.T) {
 		t.Run(alg, func(t *testing.T) {
 			var options string
 			if secret, ok := keyFor(alg).([]byte); ok {
-				options = fmt.Sprintf("keys: [{secret: %q}]", secret)
+				t.Setenv("JWT_TEST_SECRET", string(secret))
+				options = "keys: [{secret: '${env:JWT_TEST_SECRET}'}]"
 			} else {
 				options = fmt.Sprintf("keys: [%q]", publicPEM(t, keyFor(alg)))
 			}
@@ -587,15 +588,18 @@ func TestStaticKeysWorkWhileTheProviderIsAway(t *testing.T) {
 }
 
 func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
+	t.Setenv("JWT_TEST_SHORT", "short")
+	t.Setenv("JWT_TEST_STARS", "***")
 	for _, c := range []struct{ options, want string }{
 		{"{}", "has no keys"},
 		{"{jwks: {url: https://id.example.com/keys}}", "has no audience"},
 		{`{jwks: {url: "http://id.example.com/keys"}, audience: [shop]}`, "not encrypted"},
 		{"{issuer: shop, audience: [shop]}", "not a URL"},
-		{"{keys: [{secret: short}]}", "32"},
+		{"{keys: [{secret: '${env:JWT_TEST_SHORT}'}]}", "32"},
 		{"{keys: [{}]}", "one of pem, jwks or secret"},
-		{"{keys: [{pem: x, secret: y}]}", "one of pem, jwks or secret"},
-		{"{keys: [{secret: '*', encoding: base64}]}", "not base64"},
+		{"{keys: [{secret: a-secret-that-is-long-enough-for-hmac}]}", "keys[0].secret" + "this secret stands in the document as text"},
+		{"{keys: [{pem: x, secret: '${env:JWT_TEST_SHORT}'}]}", "one of pem, jwks or secret"},
+		{"{keys: [{secret: '${env:JWT_TEST_STARS}', encoding: base64}]}", "not base64"},
 		{`{keys: ['{"kty":"oct","k":"c2VjcmV0"}']}`, "secret"},
 		{fmt.Sprintf("{keys: [{pem: %q, algorithm: HS256}]}", publicPEM(t, keyFor("RS256"))), "cannot be used with HS256"},
 		{fmt.Sprintf("{keys: [%q], algorithms: [none]}", publicPEM(t, keyFor("RS256"))), "algorithms"},
