@@ -57,10 +57,29 @@ func (l *words) translate(e *Error, src string) string {
 		return fmt.Sprintf("%s cannot be applied to %s", name, strings.ReplaceAll(m[2], "map(string, string)", "a table"))
 	}
 	if m := expecting.FindStringSubmatch(e.Message); m != nil {
+		if hint := halfOperator(at(src, e.Line, e.Col)); hint != "" {
+			return hint
+		}
 		message := strings.NewReplacer("'<EOF>'", "the end", "<EOF>", "the end").Replace(m[1])
 		return "the expression cannot be read: " + message
 	}
 	return e.Message
+}
+
+// halfOperator explains an operator of which only the first half is written, as other languages have it.
+func halfOperator(rest string) string {
+	if rest == "" || strings.HasPrefix(rest[1:], rest[:1]) {
+		return ""
+	}
+	switch rest[0] {
+	case '=':
+		return "= means nothing here; write == to compare"
+	case '&':
+		return "& means nothing here; write && for and"
+	case '|':
+		return "| means nothing here; write || for or"
+	}
+	return ""
 }
 
 // unknown says that there is no such variable or function, which one was meant, and which there are.
