@@ -146,11 +146,11 @@ func explainPolicy(i *policy.Instance) PolicyStep {
 	}
 	switch {
 	case strings.HasPrefix(i.Origin, "policies"):
-		p.Why = "those of every request come first in stage " + p.Stage
+		p.Why = "written for every request: first in stage " + p.Stage
 	case !strings.Contains(i.Origin, ".routes"):
-		p.Why = "the API's come behind those of every request in stage " + p.Stage
+		p.Why = "written for the API: after those for every request in stage " + p.Stage
 	default:
-		p.Why = "the route's come last in stage " + p.Stage
+		p.Why = "written for the route: last in stage " + p.Stage
 	}
 	return p
 }

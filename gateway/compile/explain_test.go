@@ -40,11 +40,11 @@ apis:
 		Policies: []PolicyStep{
 			{
 				Name: "apis/shop/policies/who", Kind: "who", Stage: "identify", Written: "apis.shop.policies[0]", Does: []string{"request"},
-				When: "client.trusted", Shadow: true, OnError: "allow", Why: "the API's come behind those of every request in stage identify",
+				When: "client.trusted", Shadow: true, OnError: "allow", Why: "written for the API: after those for every request in stage identify",
 			},
 			{
 				Name: "policies/probe", Kind: "probe", Stage: "shape", Written: "policies[0]", Does: []string{"request"},
-				OnError: "reject", Why: "those of every request come first in stage shape",
+				OnError: "reject", Why: "written for every request: first in stage shape",
 			},
 		},
 		Upstream: "orders", Targets: []string{"127.0.0.1:9000"}, Path: "/orders/new",
