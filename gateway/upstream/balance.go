@@ -80,13 +80,21 @@ func (b *leastLatency) pick(now time.Duration, avoid *target, same bool) *target
 	return x
 }
 
-// cost is what one more request would meet. A target that was not asked for a while is forgiven step by step.
+// firstGuess is what a target that has not answered yet counts as once it has been asked: without it one that never
+// answers would look like the fastest and get every request.
+const firstGuess = 1.0 // seconds
+
+// cost is what one more request would meet. A target that was not asked for a while is forgiven step by step, until it
+// is asked again.
 func (t *target) cost(now time.Duration) float64 {
-	latency := math.Float64frombits(t.latency.Load())
-	if idle := float64(int64(now) - t.updated.Load()); idle > float64(time.Second) {
+	latency, waiting := math.Float64frombits(t.latency.Load()), t.inFlight.Load()
+	switch idle := float64(int64(now) - t.updated.Load()); {
+	case waiting > 0 && latency == 0:
+		latency = firstGuess
+	case waiting == 0 && idle > float64(time.Second):
 		latency *= math.Exp(-idle / float64(latencyMemory))
 	}
-	return (latency + float64(time.Microsecond)/float64(time.Second)) * float64(t.inFlight.Load()+1) / float64(t.weight)
+	return (latency + float64(time.Microsecond)/float64(time.Second)) * float64(waiting+1) / float64(t.weight)
 }
 
 // roundRobin goes through a circle in which each target stands as often as its weight, spread evenly (smooth weighted

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ type probes struct {
 	upstream *Upstream
 	mu       sync.Mutex
 	cancel   context.CancelFunc
+	client   *http.Client
 	running  sync.WaitGroup
 }
 
@@ -29,7 +31,7 @@ func (p *probes) start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
-	client := &http.Client{
+	p.client = &http.Client{
 		Timeout: p.upstream.config.Health.Timeout,
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: p.upstream.config.Timeouts.Connect}).DialContext,
@@ -38,12 +40,8 @@ func (p *probes) start() {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	for _, t := range p.upstream.targets {
-		p.running.Go(func() { p.watch(ctx, client, t) })
+		p.running.Go(func() { p.watch(ctx, t) })
 	}
-	go func() {
-		p.running.Wait()
-		client.CloseIdleConnections()
-	}()
 }
 
 func (p *probes) stop() {
@@ -52,16 +50,17 @@ func (p *probes) stop() {
 	if p.cancel != nil {
 		p.cancel()
 		p.running.Wait()
+		p.client.CloseIdleConnections()
 		p.cancel = nil
 	}
 }
 
-func (p *probes) watch(ctx context.Context, client *http.Client, t *target) {
+func (p *probes) watch(ctx context.Context, t *target) {
 	h := p.upstream.config.Health
 	ticker := time.NewTicker(h.Interval)
 	defer ticker.Stop()
 	for bad, good := 0, 0; ; {
-		err := probe(ctx, client, "http://"+t.address+h.Path)
+		err := p.probe(ctx, "http://"+t.address+h.Path, t.plan.Host)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -94,14 +93,15 @@ func (t *target) turn(down bool, why string) {
 	t.upstream.env.Log.Info("a target is healthy again", "upstream", t.upstream.Name, "target", t.address)
 }
 
-// probe asks once; 2xx and 3xx are well.
-func probe(ctx context.Context, client *http.Client, url string) error {
+// probe asks once, by the host name that requests are sent with unless that is the client's; 2xx and 3xx are well.
+func (p *probes) probe(ctx context.Context, url, host string) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
+	r.Host = cmp.Or(host, r.Host)
 	r.Header.Set("User-Agent", "headgate-probe")
-	answer, err := client.Do(r)
+	answer, err := p.client.Do(r)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"math/bits"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,8 +85,8 @@ func (p *idlePool) prune(oldest time.Duration) {
 		for n < len(s.conns) && s.conns[n].Idle < oldest {
 			n++
 		}
-		old := append([]*h1.Conn(nil), s.conns[:n]...)
-		s.conns = append(s.conns[:0], s.conns[n:]...)
+		old := slices.Clone(s.conns[:n])
+		s.conns = slices.Delete(s.conns, 0, n)
 		s.mu.Unlock()
 		for _, c := range old {
 			_ = c.Close() // idle: nothing is lost

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"headgate/config/model"
@@ -79,13 +80,27 @@ func (t *target) dial(x *exchange.Exchange) (*h1.Conn, error) {
 		if x.Cancel != nil && x.Cancel.Canceled() {
 			return nil, &exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: err}
 		}
-		return nil, &exchange.Error{Code: exchange.UpstreamUnreachable, Source: exchange.FromUpstream, Retry: true, Cause: err}
+		e := &exchange.Error{Code: exchange.UpstreamUnreachable, Source: exchange.FromUpstream, Retry: true, Cause: err}
+		if ownShortage(err) {
+			e.Source = exchange.FromGateway
+		}
+		return nil, e
 	}
 	sc, err := sock.New(nc, t.upstream.env.Sweeper, nil)
 	if err != nil {
 		return nil, &exchange.Error{Code: exchange.Internal, Source: exchange.FromGateway, Cause: errors.Join(err, nc.Close())}
 	}
 	return &h1.Conn{Conn: sc, Opened: t.upstream.env.Sweeper.Coarse()}, nil
+}
+
+// ownShortage reports whether this machine is out of what a connection needs, of which no target is to blame.
+func ownShortage(err error) bool {
+	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // judge learns from how a call went. A reused connection that had died says nothing about the target, and a client that

@@ -178,22 +178,21 @@ func (a *attempt) try(fresh bool) (reused bool, err error) {
 	if !fresh {
 		conn = t.idle.take(x.Shard, a.upstream.env.Sweeper.Coarse()-a.upstream.config.Pool.IdleTimeout)
 	}
-	if reused = conn != nil; !reused {
-		if conn, err = t.dial(x); err != nil {
-			a.took = a.upstream.env.Clock.Now().Sub(a.began)
-			t.failed(a.took)
-			return false, err
-		}
-	}
-	if a.call == nil {
-		a.call = h1.NewCall(&t.plan)
-		a.whole = a.call.Prepare(x)
-	}
+	before := a.took // by tries that were another target's doing
 	t.inFlight.Add(1)
-	err = a.call.Do(x, conn, t.ownerOf(x.Shard), a.whole)
+	if reused = conn != nil; !reused {
+		conn, err = t.dial(x)
+	}
+	if err == nil {
+		if a.call == nil {
+			a.call = h1.NewCall(&t.plan)
+			a.whole = a.call.Prepare(x)
+		}
+		err = a.call.Do(x, conn, t.ownerOf(x.Shard), a.whole)
+	}
 	t.inFlight.Add(-1)
 	a.took = a.upstream.env.Clock.Now().Sub(a.began)
-	t.judge(x, err, reused, a.took)
+	t.judge(x, err, reused, a.took-before)
 	return reused, err
 }
 
