@@ -79,7 +79,11 @@ func run(ctx context.Context, path string, o runOptions, stderr io.Writer) error
 		// reads the source, publishes documents
 		{"watch", n.runWatch},
 	}
-	return fail(runAll(ctx, components, n.log))
+	err = runAll(ctx, components, n.log)
+	if err == nil {
+		n.log.Info("stopped")
+	}
+	return fail(err)
 }
 
 // runAll starts the components in order, waits until ctx is done or one of them ends, and stops them in reverse.

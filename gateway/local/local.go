@@ -26,9 +26,27 @@ type Options struct {
 	Advance func(time.Duration) // nil, or moves the clock; for behaviour tests
 }
 
-// Handler serves /healthz, /readyz, /status, /metrics and POST /reload.
+// index is what the root answers: every address that operators have.
+const index = `headgate, the operators' listener
+
+GET  /healthz  200 while the process lives
+GET  /readyz   200, or 503 with the reason
+GET  /status   what is served, as JSON
+GET  /metrics  Prometheus metrics
+POST /reload   read the document again
+`
+
+// indexPprof follows index where profiles are served.
+const indexPprof = "GET  /debug/pprof/  Go's profiles\n"
+
+// Handler serves a list of its addresses, /healthz, /readyz, /status, /metrics and POST /reload.
 func Handler(n Node, o Options) http.Handler {
 	m := http.NewServeMux()
+	addresses := index
+	if o.Pprof {
+		addresses += indexPprof
+	}
+	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, addresses) })
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
 	m.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := n.Ready(); err != nil {

@@ -78,6 +78,9 @@ func TestTerminateDrains(t *testing.T) {
 	if code := g.exit(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
+	if lines := strings.Split(strings.TrimSpace(g.log.String()), "\n"); !strings.Contains(lines[len(lines)-1], "msg=stopped") {
+		t.Errorf("the log ends with %q", lines[len(lines)-1])
+	}
 }
 
 // What has not finished within drain_timeout is cut off, and seen to be: a download is never silently short.
