@@ -7,12 +7,14 @@ import (
 	"headgate/policies/apikey"
 	"headgate/policies/basicauth"
 	"headgate/policies/bodylimit"
+	"headgate/policies/compress"
 	"headgate/policies/concurrency"
 	"headgate/policies/cors"
 	"headgate/policies/headers"
 	"headgate/policies/ipfilter"
 	"headgate/policies/jwt"
 	"headgate/policies/ratelimit"
+	"headgate/policies/rewrite"
 )
 
 // Catalog returns every kind of policy, by stage and name.
@@ -27,6 +29,8 @@ func Catalog() []policy.Kind {
 		concurrency.Kind,
 		ratelimit.Kind,
 		bodylimit.Kind,
+		compress.Kind,
 		headers.Kind,
+		rewrite.Kind,
 	}
 }

@@ -107,7 +107,8 @@ func TestAFailedGroupThatIsAllowedLeavesNoRefusal(t *testing.T) {
 	b := newBench()
 	i := b.instance("group", policy.Identify, nil)
 	i.AllowOnError = true
-	i.Hooks = policy.Group([]*policy.Instance{b.named("a", refuse(missing, "A")), b.named("b", down)}, false, exchange.NewSlot[*policy.Paused](0))
+	members := []*policy.Instance{b.named("a", refuse(missing, "A")), b.named("b", down)}
+	i.Hooks = policy.Group(members, false, exchange.NewSlot[*policy.Paused](0))
 	if !policy.NewChain([]*policy.Instance{i}).Request(b.x) || b.x.Err != nil || b.x.Reply.Header.Len() != 0 {
 		t.Errorf("%v, %d fields", b.x.Err, b.x.Reply.Header.Len())
 	}

@@ -34,7 +34,8 @@ var Kind = policy.New(policy.Spec[Config]{
 	Build:   build,
 })
 
-var exceeded = exchange.Code{Name: "rate_limit_exceeded", Status: 429, Title: "More was asked than is allowed in this time; see Retry-After."}
+var exceeded = exchange.Code{Name: "rate_limit_exceeded", Status: 429,
+	Title: "More was asked than is allowed in this time; see Retry-After."}
 
 // minInterval is the shortest time in which a unit may come back. Counting is in whole nanoseconds, rounded so that never
 // more than the limit is allowed; above this it is never more than 1 % less either.

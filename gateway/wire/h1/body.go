@@ -103,6 +103,23 @@ func (b *Body) Next() ([]byte, error) {
 	return b.take(p), nil
 }
 
+// Ready reports whether the next read returns without waiting for the connection.
+func (b *Body) Ready() bool {
+	p := b.in.Buffered()
+	switch {
+	case b.err != nil:
+		return true
+	case b.kind != byChunks || b.chunk == inData:
+		return len(p) > 0
+	case b.chunk == atDataEnd && len(p) > 2:
+		p = p[2:]
+	case b.chunk != atSize:
+		return false
+	}
+	line := bytes.IndexByte(p, '\n') // a chunk's size, and something behind it
+	return line >= 0 && line+1 < len(p)
+}
+
 // Read implements io.Reader.
 func (b *Body) Read(p []byte) (int, error) {
 	piece, err := b.peek()
