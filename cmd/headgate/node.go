@@ -136,7 +136,8 @@ func (n *node) goLive(c *compiled) error {
 	s := c.snapshot
 	fresh, err := n.doors.prepare(s)
 	if err == nil {
-		if err = n.record.Configure(n.recordSettings(c.document)); err != nil {
+		if failed := n.record.Configure(n.recordSettings(c.document)); failed != nil {
+			err = located(c.loaded, failed)
 			for _, d := range fresh {
 				err = errors.Join(err, d.listener.Close())
 			}

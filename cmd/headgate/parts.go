@@ -60,6 +60,7 @@ func newBench() *parts {
 // compiled is a document that can go live.
 type compiled struct {
 	snapshot *engine.Snapshot
+	loaded   *decode.Loaded
 	document *model.Document
 	files    []decode.File
 	held     decode.Problems // of files that kept their last good version instead
@@ -83,19 +84,19 @@ func (p *parts) load(s *source.Source) (*compiled, error) {
 func (p *parts) compile(files []decode.File) (c *compiled, references []string, problems decode.Problems) {
 	snapshot, l, problems := p.compiler.Load(files)
 	if len(problems) == 0 {
-		if problems = p.checkRecord(l); len(problems) > 0 {
+		if problems = located(l, record.Check(p.recordSettings(&l.Document))); len(problems) > 0 {
 			p.discard(snapshot)
 		}
 	}
 	if len(problems) > 0 {
 		return nil, l.References(), problems
 	}
-	return &compiled{snapshot: snapshot, document: &l.Document, files: files}, l.References(), nil
+	return &compiled{snapshot: snapshot, loaded: l, document: &l.Document, files: files}, l.References(), nil
 }
 
-// checkRecord checks what the compiler knows nothing of.
-func (p *parts) checkRecord(l *decode.Loaded) (problems decode.Problems) {
-	for _, err := range decode.Flatten(record.Check(p.recordSettings(&l.Document))) {
+// located places what record finds wrong with its settings, which the compiler knows nothing of.
+func located(l *decode.Loaded, found error) (problems decode.Problems) {
+	for _, err := range decode.Flatten(found) {
 		var at *decode.PathError
 		if errors.As(err, &at) {
 			problems = append(problems, l.Problem("invalid_value", err.Error(), at.Path...))

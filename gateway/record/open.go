@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"headgate/config/decode"
@@ -35,13 +36,30 @@ func open(to string) (io.WriteCloser, error) {
 	case errors.Is(err, syscall.ENXIO):
 		return nil, decode.At("log.access.to", "%q is a pipe that nobody reads; start its reader first", to)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, decode.At("log.access.to", "the folder of %q does not exist; create it", to)
+		return nil, noFolder(to)
 	}
 	return nil, decode.At("log.access.to", "%q cannot be opened for writing (%w); write stdout, stderr, off, or a file's path", to, err)
 }
 
+func noFolder(to string) error {
+	return decode.At("log.access.to", "the folder %q does not exist; create it, or write stdout, stderr, off, or another file's path",
+		filepath.Dir(to))
+}
+
+// checkFolder looks for the folder of the access log's file. Whether the file itself can be written shows when it is opened.
+func checkFolder(to string) error {
+	switch to {
+	case "", "off", "stdout", "stderr":
+		return nil
+	}
+	if _, err := os.Stat(filepath.Dir(to)); errors.Is(err, fs.ErrNotExist) {
+		return noFolder(to)
+	}
+	return nil
+}
+
 func checkAccess(a *model.AccessLog) error {
-	var errs []error
+	errs := []error{checkFolder(a.To)}
 	switch {
 	case a.To == "":
 		errs = append(errs, decode.At("log.access.to", "it is empty; write stdout, stderr, off, or a file's path"))

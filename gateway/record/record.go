@@ -144,8 +144,8 @@ func (r *Recorder) publish(x *exchange.Exchange, d time.Duration) {
 	})
 }
 
-// Check reports everything that Configure would refuse in the settings, short of opening the log's file. Errors point into
-// the document from its root (decode.PathError) and are joined.
+// Check reports everything that Configure would refuse in the settings, short of opening the log's file: it only looks for
+// its folder. Errors point into the document from its root (decode.PathError) and are joined.
 func Check(s Settings) error {
 	_, logErr := newLayout(&s.Access, newMask(s.Access.Mask), s.Expr)
 	return errors.Join(logErr, checkAccess(&s.Access), checkTracing(&s.Tracing))
