@@ -155,6 +155,11 @@ func (d *doors) closeDoor(n *door) {
 func (d *doors) drain(c model.Drain) {
 	d.draining.Store(true)
 	d.parts.log.Info("draining", "open", d.connections(), "timeout", c.Timeout)
+	d.mu.Lock()
+	for _, n := range d.open {
+		n.server.Announce()
+	}
+	d.mu.Unlock()
 	if c.Delay > 0 {
 		<-time.After(c.Delay)
 	}

@@ -45,19 +45,23 @@ type Paused struct {
 	best   refusal // of the members before it
 }
 
-func (g *group) now(x *exchange.Exchange) Verdict { return g.ask(nil, x, 0, refusal{}) }
+// waiter asks a step that must wait, under the context that the group was given.
+type waiter func(later func(context.Context, *exchange.Exchange) Verdict) Verdict
+
+func (g *group) now(x *exchange.Exchange) Verdict { return g.ask(x, 0, refusal{}, nil) }
 
 func (g *group) later(ctx context.Context, x *exchange.Exchange) Verdict {
+	wait := func(later func(context.Context, *exchange.Exchange) Verdict) Verdict { return later(ctx, x) }
 	p, ok := g.at.Get(x)
 	if !ok {
-		return g.ask(ctx, x, 0, refusal{})
+		return g.ask(x, 0, refusal{}, wait)
 	}
-	return g.ask(ctx, x, p.member, p.best)
+	return g.ask(x, p.member, p.best, wait)
 }
 
-// ask goes through the members from one on. Without a context it stops at the first that must wait; going on from there
+// ask goes through the members from one on. Without a way to wait it stops at the first that must; going on from there
 // repeats only that member's Now. A member without a request step has no say.
-func (g *group) ask(ctx context.Context, x *exchange.Exchange, from int, best refusal) Verdict {
+func (g *group) ask(x *exchange.Exchange, from int, best refusal, wait waiter) Verdict {
 	for n, m := range g.members[from:] {
 		step := &m.Hooks.Request
 		if (step.Now == nil && step.Later == nil) || !m.applies(x) {
@@ -68,11 +72,11 @@ func (g *group) ask(ctx context.Context, x *exchange.Exchange, from int, best re
 			v = step.Now(x)
 		}
 		if v.Waits() && step.Later != nil {
-			if ctx == nil {
+			if wait == nil {
 				g.at.Set(x, &Paused{from + n, best})
 				return Wait
 			}
-			v = step.Later(ctx, x)
+			v = wait(step.Later)
 		}
 		if v.Continues() != g.all { // any: the first yes; all: the first no
 			return g.decide(x, v, &best)

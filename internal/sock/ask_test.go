@@ -56,7 +56,7 @@ func TestAskEnds(t *testing.T) {
 	}{
 		"without an answer":      {func(_ *Conn, far *net.TCPConn) { _ = far.CloseWrite() }, io.EOF},
 		"when it is interrupted": {func(c *Conn, _ *net.TCPConn) { c.Interrupt() }, ErrInterrupted},
-		"at its deadline":        {func(c *Conn, _ *net.TCPConn) { c.Arm(PhaseWrite, 1); c.sweeper.sweep(c.sweeper.clock(), false) }, os.ErrDeadlineExceeded},
+		"at its deadline":        {func(c *Conn, _ *net.TCPConn) { expireNow(c, PhaseWrite) }, os.ErrDeadlineExceeded},
 		"when it is closed":      {func(c *Conn, _ *net.TCPConn) { _ = c.Close() }, net.ErrClosed},
 	}
 	for name, test := range tests {

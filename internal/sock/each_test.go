@@ -109,7 +109,7 @@ func TestEachEndsWithTheConnection(t *testing.T) {
 		want error
 	}{
 		"the peer ends its side":  {func(_ *Conn, far *net.TCPConn) { _ = far.CloseWrite() }, io.EOF},
-		"the read deadline":       {func(c *Conn, _ *net.TCPConn) { c.Arm(PhaseRead, 1); c.sweeper.sweep(c.sweeper.clock(), false) }, os.ErrDeadlineExceeded},
+		"the read deadline":       {func(c *Conn, _ *net.TCPConn) { expireNow(c, PhaseRead) }, os.ErrDeadlineExceeded},
 		"interrupted":             {func(c *Conn, _ *net.TCPConn) { c.Interrupt() }, ErrInterrupted},
 		"closed from elsewhere":   {func(c *Conn, _ *net.TCPConn) { _ = c.Close() }, net.ErrClosed},
 		"woken by its own server": {func(c *Conn, _ *net.TCPConn) { c.WakeReader() }, os.ErrDeadlineExceeded},
@@ -152,8 +152,7 @@ func TestAfterAReadDeadlineTheLastWordCanStillBeSaid(t *testing.T) {
 	c, far := pair(t, NewSweeper(), nil)
 	k := collect(c)
 	done := k.run()
-	c.Arm(PhaseRead, 1)
-	c.sweeper.sweep(c.sweeper.clock(), false)
+	expireNow(c, PhaseRead)
 	_ = result(t, done)
 	if !c.Expired() {
 		t.Error("not expired")
@@ -164,8 +163,7 @@ func TestAfterAReadDeadlineTheLastWordCanStillBeSaid(t *testing.T) {
 
 func TestAWriteDeadlineEndsReadsToo(t *testing.T) {
 	c, _ := pair(t, NewSweeper(), nil)
-	c.Arm(PhaseWrite, 1)
-	c.sweeper.sweep(c.sweeper.clock(), false)
+	expireNow(c, PhaseWrite)
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read: %v", err)
 	}

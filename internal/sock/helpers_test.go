@@ -103,3 +103,9 @@ func result(t *testing.T, done <-chan error) error {
 		return nil
 	}
 }
+
+// expireNow lets a deadline pass without waiting for the sweeper.
+func expireNow(c *Conn, phase uint32) {
+	c.Arm(phase, 1)
+	c.sweeper.sweep(c.sweeper.clock(), false)
+}

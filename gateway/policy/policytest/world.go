@@ -12,6 +12,7 @@
 package policytest
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -153,5 +154,5 @@ type unreachable struct{}
 
 // RoundTrip implements http.RoundTripper.
 func (unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
-	return nil, &http.ProtocolError{ErrorString: "no route to " + r.URL.Host}
+	return nil, errors.New("no route to " + r.URL.Host)
 }

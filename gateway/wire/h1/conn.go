@@ -40,8 +40,9 @@ type live struct {
 
 // The states of a connection, for those who want it to end.
 const (
-	busy uint32 = iota
-	idle
+	busy  uint32 = iota
+	fresh        // waiting for the first request
+	idle         // waiting for another one
 	ending
 )
 
@@ -99,14 +100,23 @@ func (c *conn) end() {
 // rest makes the connection idle. It returns false when it shall end instead.
 func (c *conn) rest() bool {
 	c.Arm(sock.PhaseRead, c.server.Limits.Load().IdleTime)
+	if c.served == 0 {
+		c.state.Store(fresh)
+		if c.server.draining.Load() {
+			c.Arm(sock.PhaseRead, freshTime)
+		}
+		return true
+	}
 	c.state.Store(idle)
 	return !c.server.draining.Load() || len(c.in.Buffered()) > 0
 }
 
-// drain ends the connection if it is idle.
+// drain ends the connection if it is idle. One that is fresh gets a moment: its first request is probably on its way.
 func (c *conn) drain() {
 	if c.state.CompareAndSwap(idle, ending) {
 		c.Conn.Interrupt()
+	} else if c.state.Load() == fresh {
+		c.Arm(sock.PhaseRead, freshTime)
 	}
 }
 
@@ -119,7 +129,7 @@ func (c *conn) Interrupt() { c.Conn.WakeReader() }
 // arrived carries the requests that have arrived. It is called by Each, inside of which nothing can be read or closed,
 // and returns whether the connection waits for the next one.
 func (c *conn) arrived() bool {
-	if !c.state.CompareAndSwap(idle, busy) {
+	if !c.state.CompareAndSwap(idle, busy) && !c.state.CompareAndSwap(fresh, busy) {
 		c.next = endNow
 		return false
 	}

@@ -37,6 +37,8 @@ const (
 	// has been written, so that it gets to read the answer (RFC 9112 section 9.6) and yet cannot hold us.
 	lingerBytes = 256 << 10
 	lingerTime  = 2 * time.Second
+	// freshTime is how long a connection that has just been opened may wait with its first request once a drain has begun.
+	freshTime = time.Second
 )
 
 // Error is a message that is not acceptable: a code for the peer and why.

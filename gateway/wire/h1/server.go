@@ -61,9 +61,12 @@ func (s *Server) Serve(nc net.Conn, done func()) {
 	}()
 }
 
+// Announce makes every reply from now on the last one of its connection, which it says.
+func (s *Server) Announce() { s.draining.Store(true) }
+
 // Drain makes every connection end after the exchange that it carries, idle ones at once.
 func (s *Server) Drain() {
-	s.draining.Store(true)
+	s.Announce()
 	for c := range s.all() {
 		c.drain()
 	}
