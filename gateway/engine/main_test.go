@@ -177,7 +177,9 @@ func request(line string, fields ...string) (*exchange.Exchange, *wire) {
 	x := &exchange.Exchange{Wire: w, Cancel: new(exchange.Canceler), Start: time.Now()}
 	method, target, _ := strings.Cut(line, " ")
 	path, query, has := strings.Cut(target, "?")
-	x.Request = exchange.Request{Method: method, Path: path, Query: query, HasQuery: has, Host: "shop.example", Scheme: "http", Proto: "HTTP/1.1"}
+	x.Request = exchange.Request{
+		Method: method, Path: path, Query: query, HasQuery: has, Host: "shop.example", Scheme: "http", Proto: "HTTP/1.1",
+	}
 	x.Client.Peer, x.Client.Addr = netip.MustParseAddrPort("203.0.113.9:4711"), "203.0.113.9"
 	for _, f := range fields {
 		name, value, _ := strings.Cut(f, ": ")

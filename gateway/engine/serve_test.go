@@ -39,7 +39,8 @@ func TestAnExchangeMeetsTheStagesInOrderAndTheReplyInReverse(t *testing.T) {
 		h.policy("identify", policy.Identify, nil),
 	}})
 	x, w := h.ask("GET /orders?limit=2")
-	if got, want := h.noted(), "admit identify limit shape upstream <shape <limit <identify <admit .admit .identify .limit .shape"; got != want {
+	want := "admit identify limit shape upstream <shape <limit <identify <admit .admit .identify .limit .shape"
+	if got := h.noted(); got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 	if w.status != 200 || w.body != "got:" || !strings.Contains(w.header, "GET /orders?limit=2") {
@@ -173,7 +174,10 @@ func TestABodyThatPanicsOnItsWayInterruptsTheClient(t *testing.T) {
 func TestMethodsThatNoRouteTakes(t *testing.T) {
 	h := newHouse(t)
 	h.serve(
-		rule{path: "/orders", methods: []string{"GET", "POST"}, answer: fixed(200, "list"), policies: []*policy.Instance{h.policy("orders", policy.Admit, nil)}},
+		rule{
+			path: "/orders", methods: []string{"GET", "POST"}, answer: fixed(200, "list"),
+			policies: []*policy.Instance{h.policy("orders", policy.Admit, nil)},
+		},
 		rule{path: "/own", methods: []string{"OPTIONS"}, answer: fixed(200, "own")},
 	)
 	for _, test := range []struct {
@@ -337,7 +341,8 @@ func TestAnInvalidRequestIsAnsweredAndRecordedWithoutPolicies(t *testing.T) {
 func TestTheUpstreamsOfASnapshotAreListedOnce(t *testing.T) {
 	h := newHouse(t)
 	u, v := h.upstream("http://127.0.0.1:1"), h.upstream("http://127.0.0.1:2")
-	s := h.serve(rule{path: "/a", upstream: u}, rule{path: "/b", upstream: v}, rule{path: "/c", upstream: u}, rule{path: "/d", answer: fixed(200, "")})
+	s := h.serve(rule{path: "/a", upstream: u}, rule{path: "/b", upstream: v}, rule{path: "/c", upstream: u},
+		rule{path: "/d", answer: fixed(200, "")})
 	if got := s.Upstreams(); len(got) != 2 || got[0] != u || got[1] != v {
 		t.Errorf("%v", got)
 	}

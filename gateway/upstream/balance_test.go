@@ -26,7 +26,9 @@ func steady(takes time.Duration, status int) behaviour {
 
 // simulate sends requests evenly for as long as wanted, through the real balancer and what it learns, in a time of its
 // own and with random numbers of a fixed seed. It returns how many each target got in each tenth of the time.
-func simulate(t *testing.T, change func(*model.Upstream), rate int, lasts time.Duration, targets ...behaviour) (shares [][10]int, u *Upstream) {
+func simulate(
+	t *testing.T, change func(*model.Upstream), rate int, lasts time.Duration, targets ...behaviour,
+) (shares [][10]int, u *Upstream) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		e := env(io.Discard)
