@@ -22,15 +22,19 @@ type compressor struct {
 // decide marks a reply that will be compressed, before its head goes out.
 func (p *compressor) decide(x *exchange.Exchange) policy.Verdict {
 	r := &x.Reply
+	if r.Status == 304 {
+		vary(&r.Header) // as the reply that it stands for had (RFC 9110 section 15.4.5)
+	}
 	if !p.worthIt(x) {
 		return policy.Continue
 	}
 	vary(&r.Header)
 	o := choose(x.Request.Header.Joined("Accept-Encoding"), p.offers)
-	if o == nil || x.Request.Method == "HEAD" {
+	if o == nil {
 		return policy.Continue
 	}
 	r.Header.Set("Content-Encoding", o.name)
+	left := r.Body.Length
 	r.Body.Length = -1
 	if etag := r.Header.Get("ETag"); etag != "" && !strings.HasPrefix(etag, "W/") {
 		r.Header.Set("ETag", "W/"+etag) // RFC 9110 section 8.8.1: the bytes are others now
@@ -38,7 +42,9 @@ func (p *compressor) decide(x *exchange.Exchange) policy.Verdict {
 	for _, name := range [...]string{"Accept-Ranges", "Content-MD5", "Digest", "Content-Digest", "Repr-Digest"} {
 		r.Header.Del(name) // they speak of the bytes that came
 	}
-	p.running.Set(x, &stream{offer: o})
+	if !r.Body.None() { // a reply to HEAD has the fields of GET's: a cache takes others for a change (RFC 9111 section 4.3.5)
+		p.running.Set(x, &stream{offer: o, left: left})
+	}
 	return policy.Continue
 }
 
@@ -117,7 +123,7 @@ func (p *compressor) wrap(x *exchange.Exchange, body io.Reader) io.Reader {
 
 // done gives the encoder back, also when the client went away in the middle.
 func (p *compressor) done(x *exchange.Exchange) {
-	if s, ok := p.running.Get(x); ok {
+	if s, ok := p.running.Get(x); ok && s != nil {
 		s.end()
 	}
 }

@@ -27,10 +27,17 @@ type encoder interface {
 	Reset(io.Writer)
 }
 
-// offer is one content coding and the encoders that are not in use.
+// offer is one content coding and the workers that are not in use.
 type offer struct {
 	name string
-	idle sync.Pool
+	idle sync.Pool // of *worker
+}
+
+// worker is an encoder and its buffers, which go from reply to reply together.
+type worker struct {
+	enc   encoder
+	piece [pieceSize]byte
+	out   bytes.Buffer // no more than what one piece, or the end, makes the encoder give out
 }
 
 func newOffers(names []string, level string) []*offer {
@@ -38,7 +45,7 @@ func newOffers(names []string, level string) []*offer {
 	var list []*offer
 	for _, name := range names {
 		o := &offer{name: name}
-		o.idle.New = func() any { return newEncoder(name, step) }
+		o.idle.New = func() any { return &worker{enc: newEncoder(name, step)} }
 		list = append(list, o)
 	}
 	return list
@@ -63,46 +70,46 @@ func newEncoder(name string, step int) encoder {
 	return e
 }
 
+// errEnded is what reading a stream gives after the exchange's end.
+var errEnded = errors.New("compress: the exchange has ended")
+
 // stream compresses a body as it is pulled. Whatever the upstream has sent is flushed before the next byte of it is waited
 // for, so that events reach the client when they happen.
 type stream struct {
 	offer *offer
+	*worker
 	body  io.Reader
+	left  int64       // bytes of the body still to come; below 0: not known
 	ready func() bool // whether the body can be read without waiting; nil: not known
-	enc   encoder
-	piece []byte
-	out   bytes.Buffer
-	err   error // of the body or the encoder; io.EOF once everything is in out
+	err   error       // of the body or the encoder; io.EOF once everything is in out
 }
 
+// begin takes a body whose length may be known.
 func (s *stream) begin(body io.Reader) {
-	enc, ok := s.offer.idle.Get().(encoder)
-	if !ok {
-		s.err = errors.New("compress: no encoder")
-		return
-	}
-	s.body, s.enc, s.piece = body, enc, make([]byte, pieceSize)
+	s.body, s.worker = body, s.offer.idle.Get().(*worker)
 	if r, ok := body.(interface{ Ready() bool }); ok {
 		s.ready = r.Ready
 	}
+	s.out.Reset()
 	s.enc.Reset(&s.out)
 }
 
-// end gives the encoder back. Nothing is read from the stream afterwards.
+// end gives the worker back. A second call, and reading afterwards, are harmless.
 func (s *stream) end() {
-	if s.enc == nil {
+	if s.worker == nil {
 		return
 	}
-	s.enc.Reset(nil)
-	s.offer.idle.Put(s.enc)
-	s.enc = nil
-	if s.err == nil {
-		s.err = io.ErrClosedPipe
-	}
+	w := s.worker
+	s.worker, s.err = nil, errEnded
+	w.enc.Reset(nil)
+	s.offer.idle.Put(w)
 }
 
 // Read implements io.Reader.
 func (s *stream) Read(p []byte) (int, error) {
+	if s.worker == nil {
+		return 0, errEnded
+	}
 	for s.out.Len() == 0 {
 		if s.err != nil {
 			return 0, s.err
@@ -115,11 +122,16 @@ func (s *stream) Read(p []byte) (int, error) {
 // fill takes the next piece of the body. It keeps what the encoder may still hold only while more is at hand.
 func (s *stream) fill() {
 	s.out.Reset()
-	n, err := s.body.Read(s.piece)
+	n, err := s.body.Read(s.piece[:])
 	if n > 0 {
 		if _, werr := s.enc.Write(s.piece[:n]); werr != nil {
 			s.err = werr
 			return
+		}
+	}
+	if s.left >= 0 {
+		if s.left -= int64(n); s.left <= 0 && err == nil {
+			err = io.EOF // the wire holds bodies to their length
 		}
 	}
 	switch {
@@ -129,15 +141,7 @@ func (s *stream) fill() {
 		}
 	case err != nil:
 		s.err = err
-	case n > 0 && !s.more(n):
+	case n > 0 && (s.ready == nil || !s.ready()):
 		s.err = s.enc.Flush()
 	}
-}
-
-// more reports whether the body has more at hand, where that is known; else a full read is taken for a yes.
-func (s *stream) more(n int) bool {
-	if s.ready != nil {
-		return s.ready()
-	}
-	return n == len(s.piece)
 }
