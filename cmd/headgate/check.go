@@ -20,7 +20,8 @@ func checkCommand() *cobra.Command {
 		Use:   "check FILE|DIR",
 		Short: "Check a document and list everything that is wrong with it",
 		Long: "Reads and compiles a document as run would, without opening a door or asking anybody, and prints every problem as\n" +
-			"file:line:col: path: what was found and what is allowed [code]. Exits with 2 when there is one.",
+			"file:line:col: path: what was found and what is allowed [code]. Exits with 2 when there is one.\n" +
+			"A line that begins with note: is about what is allowed and probably not meant.",
 		Example: "  headgate check gateway.yaml\n  headgate check --json conf.d/",
 		Args:    takes(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -38,6 +39,9 @@ func checkCommand() *cobra.Command {
 				return fail(err)
 			}
 			p.discard(good.snapshot)
+			for _, note := range notes(good.loaded) {
+				fmt.Fprintln(c.OutOrStdout(), "note:", note)
+			}
 			d := good.document
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s, %s, %s, %s\n", args[0], listeners(d),
 				count(len(d.APIs), "API"), count(len(d.Upstreams), "upstream"), count(len(d.Consumers), "consumer"))
