@@ -1,0 +1,240 @@
+package listen
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"headgate/internal/metric"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// server keeps the connections that it is handed until the test ends them.
+type server struct {
+	mu    sync.Mutex
+	conns []func()
+}
+
+func (s *server) Serve(c net.Conn, done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, func() { _ = c.Close(); done() })
+}
+
+func (s *server) served() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// end ends the connection that came first.
+func (s *server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[0]()
+	s.conns = s.conns[1:]
+}
+
+type house struct {
+	t       *testing.T
+	l       *Listener
+	server  server
+	metrics *metric.Registry
+	ended   chan error
+}
+
+// open opens a door that is run when the test says so, and closed at its end.
+func open(t *testing.T, limits Limits) *house {
+	t.Helper()
+	h := &house{t: t, metrics: metric.NewRegistry(), ended: make(chan error, 1)}
+	var err error
+	h.l, err = Open("main", "127.0.0.1:0", &h.server, limits, slog.New(slog.NewTextHandler(io.Discard, nil)), h.metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func (h *house) run() *house {
+	go func() { h.ended <- h.l.Run(context.Background()) }()
+	h.t.Cleanup(func() {
+		if err := h.l.Close(); err != nil {
+			h.t.Error(err)
+		}
+		if err := <-h.ended; err != nil {
+			h.t.Errorf("Run: %v", err)
+		}
+		for h.server.served() > 0 {
+			h.server.end()
+		}
+		if n := h.l.OpenConnections(); n != 0 {
+			h.t.Errorf("%d connections are still counted", n)
+		}
+	})
+	return h
+}
+
+func (h *house) dial() net.Conn {
+	h.t.Helper()
+	c, err := net.Dial("tcp", h.l.Bound())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	return c
+}
+
+func (h *house) counted(name string) uint64 {
+	return h.metrics.Counter(name, "", metric.Label{Name: "listener", Value: h.l.Name()}).Value()
+}
+
+func (h *house) until(what string, holds func() bool) {
+	h.t.Helper()
+	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+func TestConnectionsWaitUntilTheDoorRuns(t *testing.T) {
+	h := open(t, Limits{})
+	for range 3 {
+		h.dial()
+	}
+	if h.l.OpenConnections() != 0 {
+		t.Error("taken before Run")
+	}
+	h.run()
+	h.until("all are served", func() bool { return h.server.served() == 3 && h.l.OpenConnections() == 3 })
+	if h.counted("headgate_connections_accepted_total") != 3 {
+		t.Error("not counted")
+	}
+}
+
+func TestAboveItsLimitADoorLetsTheNextOneWait(t *testing.T) {
+	h := open(t, Limits{Connections: 2}).run()
+	for range 3 {
+		h.dial()
+	}
+	h.until("the door pauses", func() bool { return h.counted("headgate_accept_pauses_total") == 1 })
+	if h.server.served() != 2 {
+		t.Fatalf("%d are served", h.server.served())
+	}
+	h.server.end()
+	h.until("the third takes the place of the one that ended", func() bool { return h.server.served() == 2 && h.l.OpenConnections() == 2 })
+	h.dial()
+	h.l.Configure("main", Limits{Connections: 3})
+	h.until("a higher limit lets one more in", func() bool { return h.server.served() == 3 })
+}
+
+func TestAClientAboveItsLimitIsToldSo(t *testing.T) {
+	h := open(t, Limits{PerClient: 2}).run()
+	h.dial()
+	h.dial()
+	answer, err := io.ReadAll(h.dial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, body, _ := strings.Cut(string(answer), "\r\n\r\n")
+	for _, want := range []string{"HTTP/1.1 503 ", "Connection: close", "Retry-After: 1", "application/problem+json"} {
+		if !strings.Contains(head, want) {
+			t.Errorf("the head lacks %q:\n%s", want, head)
+		}
+	}
+	if !strings.Contains(body, `"code":"too_many_connections"`) {
+		t.Errorf("body %s", body)
+	}
+	h.until("two are served", func() bool { return h.server.served() == 2 })
+	if h.counted("headgate_connections_refused_total") != 1 || h.l.OpenConnections() != 2 {
+		t.Errorf("%d refused, %d open", h.counted("headgate_connections_refused_total"), h.l.OpenConnections())
+	}
+	h.server.end()
+	h.dial()
+	h.until("there is room again", func() bool { return h.server.served() == 2 })
+}
+
+func TestTheTableOfClientsHoldsOnlyThoseWithConnections(t *testing.T) {
+	h := open(t, Limits{PerClient: 100}).run()
+	for range 10 {
+		h.dial()
+	}
+	h.until("all are served", func() bool { return h.server.served() == 10 })
+	for range 10 {
+		h.server.end()
+	}
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
+	if len(h.l.clients) != 0 {
+		t.Errorf("%v", h.l.clients)
+	}
+}
+
+func TestClosingADoorEndsItsRunEvenWhileItIsFull(t *testing.T) {
+	for _, limits := range []Limits{{}, {Connections: 1}} {
+		h := open(t, limits)
+		ran := make(chan error, 1)
+		go func() { ran <- h.l.Run(context.Background()) }()
+		h.dial()
+		h.until("it is served", func() bool { return h.server.served() == 1 })
+		if err := h.l.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-ran; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if h.l.OpenConnections() != 1 {
+			t.Error("the connection that came through it did not go on")
+		}
+		if _, err := net.Dial("tcp", h.l.Bound()); err == nil {
+			t.Error("it is still open")
+		}
+		h.server.end()
+	}
+}
+
+func TestAFullDoorEndsWithItsContext(t *testing.T) {
+	h := open(t, Limits{Connections: 1})
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- h.l.Run(ctx) }()
+	h.dial()
+	h.until("the door pauses", func() bool { return h.counted("headgate_accept_pauses_total") == 1 })
+	cancel()
+	if err := <-ran; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	h.server.end()
+	if err := h.l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAPortInUseIsNamedWithItsListener(t *testing.T) {
+	h := open(t, Limits{}).run()
+	_, err := Open("second", h.l.Bound(), &h.server, Limits{}, slog.Default(), h.metrics)
+	if err == nil || !strings.Contains(err.Error(), "listeners.second: "+h.l.Bound()+" is in use") {
+		t.Errorf("%v", err)
+	}
+	if _, err := Open("third", "256.0.0.1:80", &h.server, Limits{}, slog.Default(), h.metrics); err == nil ||
+		!strings.Contains(err.Error(), "listeners.third") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWhatARefusedClientIsToldIsWholeHTTP(t *testing.T) {
+	head, body, _ := bytes.Cut(busy, []byte("\r\n\r\n"))
+	if !bytes.Contains(head, []byte("Content-Length: ")) || len(body) == 0 || !bytes.HasSuffix(busy, body) {
+		t.Errorf("%s", busy)
+	}
+}
