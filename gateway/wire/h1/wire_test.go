@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"headgate/gateway/exchange"
 	"headgate/internal/sock"
 )
@@ -35,7 +37,7 @@ func newWires(t testing.TB) *wires {
 	return &wires{l, sock.NewSweeper()}
 }
 
-func (w *wires) open(t testing.TB) *wire {
+func (w *wires) open(t rapid.TB) *wire {
 	peer, err := net.Dial("tcp", w.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +98,7 @@ type how struct {
 }
 
 // receive reads a body that arrives in the pieces given by cuts, to its end, and what stands behind it.
-func (ws *wires) receive(t testing.TB, raw string, cuts []int, h how) message {
+func (ws *wires) receive(t rapid.TB, raw string, cuts []int, h how) message {
 	w := ws.open(t)
 	defer w.close()
 	var sending sync.WaitGroup
