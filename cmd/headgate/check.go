@@ -39,6 +39,10 @@ func checkCommand() *cobra.Command {
 				return fail(err)
 			}
 			p.discard(good.snapshot)
+			if asJSON {
+				_, err = fmt.Fprintln(c.OutOrStdout(), "[]")
+				return fail(err)
+			}
 			for _, note := range notes(good.loaded) {
 				fmt.Fprintln(c.OutOrStdout(), "note:", note)
 			}

@@ -21,7 +21,7 @@ func demoCommand() *cobra.Command {
 		Example: "  headgate demo\n" +
 			"  headgate demo --orders 127.0.0.1:7001\n" +
 			"  curl http://127.0.0.1:9101/orders?limit=2",
-		Args: cobra.NoArgs,
+		Args: takes(0),
 	}
 	addresses := map[string]*string{}
 	for _, s := range demo.Services() {

@@ -17,7 +17,10 @@ import (
 const defaultDocument = "headgate.yaml"
 
 func explainCommand() *cobra.Command {
-	c := &cobra.Command{Use: "explain", Short: "Say what a document does, and why"}
+	c := &cobra.Command{
+		Use: "explain", Short: "Say what a document does, and why", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
 	c.AddCommand(explainRouteCommand())
 	return c
 }

@@ -67,7 +67,11 @@ func takes(n int) cobra.PositionalArgs {
 		if len(args) == n {
 			return nil
 		}
-		return fmt.Errorf("%s takes %s, not %d; write %s", c.CommandPath(), count(n, "argument"), len(args), c.UseLine())
+		what := "no arguments"
+		if n > 0 {
+			what = count(n, "argument")
+		}
+		return fmt.Errorf("%s takes %s, not %d; write %s", c.CommandPath(), what, len(args), c.UseLine())
 	}
 }
 

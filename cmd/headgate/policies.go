@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -31,7 +32,8 @@ func policiesCommand() *cobra.Command {
 					return fail(describePolicy(c.OutOrStdout(), k))
 				}
 			}
-			return fmt.Errorf("there is no policy %q%s; headgate policies lists them", args[0], text.DidYouMean(args[0], policyNames()))
+			hint := cmp.Or(text.DidYouMean(args[0], policyNames()), "; headgate policies lists them")
+			return fmt.Errorf("there is no policy %q%s", args[0], hint)
 		},
 	}
 }

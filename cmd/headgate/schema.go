@@ -17,7 +17,7 @@ func schemaCommand() *cobra.Command {
 		Long: "Prints the JSON Schema (2020-12) of documents with all policies, so that editors complete and check while typing.\n" +
 			"In VS Code: \"yaml.schemas\": {\"headgate.schema.json\": \"gateway.yaml\"}.",
 		Example: "  headgate schema > headgate.schema.json",
-		Args:    cobra.NoArgs,
+		Args:    takes(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			b, err := schema.JSONSchema(reflect.TypeFor[model.Document](), schemaPolicies())
 			if err == nil {
