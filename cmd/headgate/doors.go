@@ -153,7 +153,6 @@ func (d *doors) closeDoor(n *door) {
 // drain stops gently: after the delay, in which readiness is false already, the doors close, connections end with their
 // exchange, and those that have not at the timeout are cut off.
 func (d *doors) drain(c model.Drain) {
-	d.draining.Store(true)
 	d.parts.log.Info("draining", "open", d.connections(), "timeout", c.Timeout)
 	d.mu.Lock()
 	for _, n := range d.open {

@@ -58,6 +58,9 @@ func newNode(path string, c clock.Clock, stderr io.Writer) (*node, *compiled, er
 func (n *node) Reload() error {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
+	if err := n.Ready(); err != nil {
+		return fmt.Errorf("no document can go live now: the gateway is %w", err)
+	}
 	c, err := n.reload()
 	if err != nil {
 		n.refuse(err)

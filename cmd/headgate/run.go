@@ -194,6 +194,9 @@ func (n *node) runDoors(ctx context.Context, goLive func() error) error {
 	case <-ctx.Done():
 	case failed = <-n.doors.failed:
 	}
+	n.reloading.Lock() // a reload that runs ends first, and none opens a door any more
+	n.doors.draining.Store(true)
+	n.reloading.Unlock()
 	n.doors.drain(n.document.Load().Drain)
 	return errors.Join(failed, n.engine.Close())
 }
