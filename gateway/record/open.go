@@ -46,20 +46,8 @@ func noFolder(to string) error {
 		filepath.Dir(to))
 }
 
-// checkFolder looks for the folder of the access log's file. Whether the file itself can be written shows when it is opened.
-func checkFolder(to string) error {
-	switch to {
-	case "", "off", "stdout", "stderr":
-		return nil
-	}
-	if _, err := os.Stat(filepath.Dir(to)); errors.Is(err, fs.ErrNotExist) {
-		return noFolder(to)
-	}
-	return nil
-}
-
 func checkAccess(a *model.AccessLog) error {
-	errs := []error{checkFolder(a.To)}
+	var errs []error
 	switch {
 	case a.To == "":
 		errs = append(errs, decode.At("log.access.to", "it is empty; write stdout, stderr, off, or a file's path"))

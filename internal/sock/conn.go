@@ -39,6 +39,7 @@ type Conn struct {
 type timer struct {
 	at       atomic.Int64  // on the sweeper's clock; 0: none
 	patience atomic.Int64  // how far ahead it was set
+	began    atomic.Int64  // when it was set
 	phase    atomic.Uint32 // which direction it is for
 	expired  atomic.Bool
 }
@@ -182,15 +183,23 @@ func (c *Conn) Arm(phase uint32, d time.Duration) {
 	at := c.sweeper.deadline(d)
 	c.timer.phase.Store(phase)
 	c.timer.patience.Store(int64(d))
+	c.timer.began.Store(at - int64(d))
 	c.timer.at.Store(at)
 	c.sweeper.expect(at)
 }
 
-// progress starts an armed write's time anew: the peer takes bytes, if slowly.
+// leastWriteRate, in bytes per second, stops a peer that reads a byte now and then in order to hold the connection.
+const leastWriteRate = 240
+
+// progress starts an armed write's time anew, since the peer takes bytes, but for no longer in all than the bytes that it
+// has taken are worth.
 func (c *Conn) progress() {
-	if d := c.timer.patience.Load(); d != 0 && c.timer.phase.Load() == PhaseWrite && c.timer.at.Load() != 0 {
-		c.timer.at.Store(c.sweeper.deadline(time.Duration(d)))
+	d := time.Duration(c.timer.patience.Load())
+	if d == 0 || c.timer.phase.Load() != PhaseWrite || c.timer.at.Load() == 0 {
+		return
 	}
+	worth := d + time.Duration(c.out.n)*time.Second/leastWriteRate
+	c.timer.at.Store(min(c.sweeper.deadline(d), c.timer.began.Load()+int64(worth)))
 }
 
 // Disarm takes the deadline away.

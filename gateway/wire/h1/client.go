@@ -201,6 +201,9 @@ func (c *Call) head(x *exchange.Exchange) (Head, error) {
 		if err != nil {
 			return Head{}, err
 		}
+		if end > c.plan.Limits.Head {
+			return Head{}, errHeadTooLarge
+		}
 		if end > 0 {
 			head, err := ParseResponse(p[:end], c.plan.Limits, c.method, &x.Reply)
 			c.in.Discard(end)

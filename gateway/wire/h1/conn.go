@@ -22,6 +22,7 @@ type conn struct {
 	in     sock.Reader
 	cancel exchange.Canceler
 	served int
+	begun  bool // an empty line before the request has been skipped
 	state  atomic.Uint32
 	next   step // what has to be done outside of Each
 
@@ -33,9 +34,10 @@ type live struct {
 	x      exchange.Exchange
 	body   Body
 	head   Head
-	closes bool // after this exchange
-	broken bool // nothing more can be read from the client
-	reset  bool // the reply broke off: the client must notice
+	method string // as it came: a policy may ask the upstream with another one
+	closes bool   // after this exchange
+	broken bool   // nothing more can be read from the client
+	reset  bool   // the reply broke off: the client must notice
 }
 
 // The states of a connection, for those who want it to end.
@@ -145,6 +147,9 @@ func (c *conn) arrived() bool {
 func (c *conn) atHand() step {
 	l := c.server.Limits.Load()
 	b := c.skipEmptyLine()
+	if len(b) == 0 {
+		return goOn
+	}
 	end, err := findHead(b, 0)
 	if err != nil || end == 0 {
 		return readRequest // which meets the error again
@@ -186,7 +191,7 @@ func (c *conn) sleep() {
 	l := c.live
 	c.live = nil
 	l.x.Reset()
-	l.body, l.head, l.closes, l.broken, l.reset = Body{}, Head{}, false, false, false
+	l.body, l.head, l.method, l.closes, l.broken, l.reset = Body{}, Head{}, "", false, false, false
 	lives.Put(l)
 }
 
@@ -208,10 +213,13 @@ func (c *conn) carry(l *Limits) step {
 	return c.finish()
 }
 
+// skipEmptyLine returns what is buffered without an empty line before the request line, of which one is ignored
+// (RFC 9112 section 2.2).
 func (c *conn) skipEmptyLine() []byte {
 	b := c.in.Buffered()
-	if len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
-		c.in.Discard(2) // RFC 9112 section 2.2: one empty line before the request line is ignored
+	if !c.begun && len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+		c.begun = true
+		c.in.Discard(2)
 		return b[2:]
 	}
 	return b
@@ -223,15 +231,22 @@ func (c *conn) parse(b []byte, end int, l *Limits) (err error) {
 		return errHeadTooLarge
 	}
 	c.head, err = ParseRequest(b[:end], l, &c.x.Request)
+	c.method, c.begun = c.x.Request.Method, false
 	c.in.Discard(end)
+	if err == nil && c.head.Scheme == "https" {
+		return errMisdirected // this connection is not encrypted
+	}
 	return err
 }
 
 // readHead reads until a head is complete and parses it.
 func (c *conn) readHead(l *Limits) error {
-	c.skipEmptyLine()
 	for scanned := 0; ; {
-		b := c.in.Buffered()
+		before := c.begun
+		b := c.skipEmptyLine()
+		if c.begun != before {
+			scanned = 0
+		}
 		end, err := findHead(b, scanned)
 		if err != nil {
 			return err
@@ -302,7 +317,7 @@ func (c *conn) beginBody(l *Limits) {
 
 // finish ends an exchange. What is left of the request's body is skipped if it has arrived already.
 func (c *conn) finish() step {
-	for !c.broken && c.body.err == nil && len(c.in.Buffered()) > 0 {
+	for !c.broken && c.body.err == nil && c.body.Ready() {
 		if _, err := c.body.Next(); err != nil {
 			break
 		}

@@ -23,7 +23,7 @@ func (b *Body) relayable() bool {
 // no byte. wrote: the error is dst's.
 func (b *Body) relay(dst *sock.Conn, patience time.Duration) (sent int64, wrote bool, err error) {
 	for b.err == nil {
-		n, wrote, err := sock.Splice(dst, b.in.Conn, min(b.left, relayPiece), b.idle, patience)
+		n, wrote, err := sock.Splice(dst, b.in.Conn, min(b.left, relayPiece), b.patience(), patience)
 		sent += n
 		b.account(n)
 		switch {

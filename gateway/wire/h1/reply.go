@@ -52,7 +52,7 @@ func (c *conn) Inform(_ *exchange.Exchange, status int, h *exchange.Header) erro
 func (c *conn) Reply(x *exchange.Exchange) error {
 	r := &x.Reply
 	body := r.Body
-	if !hasBody(x.Request.Method, r.Status) {
+	if !hasBody(c.method, r.Status) {
 		body.Reader = nil
 	}
 	chunked := body.Reader != nil && body.Length < 0
