@@ -44,7 +44,7 @@ type ListenerLimits struct {
 	MinBodyRate           size.Bytes    `yaml:"min_body_rate" doc:"Bytes per second that a request body must bring on average, after the first eight seconds (slow body). 0: any."`
 	RequestsPerConnection int           `yaml:"requests_per_connection" min:"0" doc:"Requests until a connection is closed. 0: no limit."`
 	Connections           int           `yaml:"connections" min:"0" doc:"Open connections of this listener; beyond it accepting waits. 0: no limit."`
-	ConnectionsPerClient  int           `yaml:"connections_per_client" min:"0" doc:"Open connections of one client address; more are refused with 503. 0: no limit."`
+	ConnectionsPerClient  int           `yaml:"connections_per_client" min:"0" doc:"Open connections of one client address (of IPv6, one /64); more are refused with 503. 0: no limit."`
 }
 
 // SetDefaults gives a listener its defaults.

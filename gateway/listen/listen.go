@@ -228,7 +228,7 @@ func (l *Listener) admit(c net.Conn) (netip.Addr, bool) {
 	if limit == 0 || !ok {
 		return netip.Addr{}, true
 	}
-	client := a.AddrPort().Addr().Unmap()
+	client := network(a.AddrPort().Addr().Unmap())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.clients[client] >= limit || len(l.clients) >= maxClients {
@@ -236,6 +236,14 @@ func (l *Listener) admit(c net.Conn) (netip.Addr, bool) {
 	}
 	l.clients[client]++
 	return client, true
+}
+
+// network is what one client is counted by: its address, or the /64 that an IPv6 client has to itself.
+func network(a netip.Addr) netip.Addr {
+	if p, err := a.Prefix(64); err == nil && a.Is6() {
+		return p.Addr()
+	}
+	return a
 }
 
 func (l *Listener) leave(client netip.Addr) {

@@ -30,7 +30,9 @@ func NewChain(instances []*Instance) *Chain {
 		c.request = appendIf(c.request, i, h.Request.Now != nil || h.Request.Later != nil)
 		c.requestBody = appendIf(c.requestBody, i, h.RequestBody != nil && !i.Shadow)
 		c.done = appendIf(c.done, i, h.Done != nil)
-		c.bufferLimit = smallestPositive(c.bufferLimit, h.BufferLimit)
+		if !i.Shadow { // which must not be why a body is too large
+			c.bufferLimit = smallestPositive(c.bufferLimit, h.BufferLimit)
+		}
 	}
 	for _, i := range slices.Backward(c.instances) {
 		h := &i.Hooks

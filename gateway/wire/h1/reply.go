@@ -69,12 +69,15 @@ func (c *conn) Reply(x *exchange.Exchange) error {
 		_, err := c.write(b)
 		return err
 	}
+	broken := c.broken
+	c.broken, c.reset = true, true // until all of it is written, also if a body's reader panics: never a silently short body
 	n, err := c.stream(b, cap(*out), body, chunked, &r.Trailer)
 	x.Usage.ReplyBytes += n
 	if err != nil {
-		c.broken, c.closes, c.reset = true, true, true // never a silently short body
+		return err
 	}
-	return err
+	c.broken, c.reset = broken, false
+	return nil
 }
 
 // canGoOn reports whether the request has been read as far as it will be: what is still to come of its body would be
