@@ -35,6 +35,9 @@ const (
 	// ways is how many entries compete for one place. Nobody knows which credentials share a place, so nobody can push
 	// out a chosen one.
 	ways = 4
+	// spread is how many slots there are for each entry. With fewer, some places have more entries than ways while others
+	// are empty, and those would push each other out for ever.
+	spread = 4
 	// smallest is the size of a table at first; most policies of a large document see little traffic.
 	smallest = 64
 	// sweepLimit stops one large entry from searching the whole table for room.
@@ -103,25 +106,30 @@ func (m *Memory[V]) Put(key Key, version Version, now, until int64, bytes int, v
 	}
 	defer m.writing.Unlock()
 	t := m.table.Load()
-	if m.count >= len(t.slots)/4*3 && len(t.slots) < m.maxCount {
+	if m.count >= len(t.slots)/spread && len(t.slots) < m.maxCount*spread {
 		t = m.grow(t)
 	}
 	slot := m.choose(m.place(t, key), key, version, now)
 	m.drop(slot)
 	for range sweepLimit {
-		if m.bytes+bytes <= m.maxBytes {
+		if m.fits(bytes) {
 			break
 		}
 		m.hand = (m.hand + 1) % len(t.slots)
+		if e := t.slots[m.hand].Load(); e != nil && e.version == version && e.used.Swap(false) {
+			continue // read lately: second chance
+		}
 		m.drop(&t.slots[m.hand])
 	}
-	if m.bytes+bytes > m.maxBytes {
+	if !m.fits(bytes) {
 		return
 	}
 	m.count++
 	m.bytes += bytes
 	slot.Store(&entry[V]{key: key, version: version, until: until, bytes: bytes, value: value})
 }
+
+func (m *Memory[V]) fits(bytes int) bool { return m.bytes+bytes <= m.maxBytes && m.count < m.maxCount }
 
 // Len returns how many entries there are, and how many bytes they say that they take.
 func (m *Memory[V]) Len() (count, bytes int) {
