@@ -24,12 +24,16 @@ type Document struct {
 
 // Listener is one door.
 type Listener struct {
-	Address     string         `yaml:"address" required:"true" doc:"host:port; an empty host listens on every address."`
-	Trusted     []string       `yaml:"trusted_proxies" doc:"Addresses or CIDR ranges of proxies whose Forwarded, X-Forwarded-* and X-Request-Id are believed."`
-	Forwarded   string         `yaml:"forwarded" oneof:"x-forwarded rfc7239 both none" doc:"Which headers tell the upstream about the client."`
-	AllowPath   []string       `yaml:"allow_in_path" oneof:"encoded-slash empty-segment" doc:"What a path may contain although two programs could read it differently; dot segments never."`
-	Limits      ListenerLimits `yaml:"limits" doc:"Bounds on what one client may cost."`
-	HTTPVersion []string       `yaml:"-"`
+	Address   string         `yaml:"address" required:"true" doc:"host:port; an empty host listens on every address."`
+	Trusted   []string       `yaml:"trusted_proxies" doc:"Addresses or CIDR ranges of proxies whose Forwarded, X-Forwarded-* and X-Request-Id are believed."`
+	Forwarded string         `yaml:"forwarded" oneof:"x-forwarded rfc7239 both none" doc:"Which headers tell the upstream about the client."`
+	AllowPath []string       `yaml:"allow_in_path" oneof:"encoded-slash empty-segment" doc:"What a path may contain although two programs could read it differently; dot segments never."`
+	Limits    ListenerLimits `yaml:"limits" doc:"Bounds on what one client may cost."`
+	Protocols []string       `yaml:"protocols" oneof:"h1 h2 h3" doc:"Versions of HTTP that are spoken. Without any: h1 and h2, the latter over TLS by ALPN and in clear by prior knowledge. h3 needs tls, and the same port over UDP."`
+	TLS       *ListenerTLS   `yaml:"tls" doc:"Encryption; without it the door is in clear."`
+	Redirect  *HTTPSRedirect `yaml:"redirect_to_https" doc:"Send every request to the same address over https; what ACME asks is answered."`
+	Proxy     *ProxyHeader   `yaml:"proxy_protocol" doc:"A load balancer in front tells the client's address by the PROXY protocol, version 1 or 2."`
+	TCP       *TCP           `yaml:"tcp" doc:"Carry bytes instead of HTTP."`
 }
 
 // ListenerLimits bound what one client may cost. Each names the abuse that it stops in the reference.
@@ -71,12 +75,18 @@ type Upstream struct {
 	Pool     Pool     `yaml:"pool" doc:"Idle connections that are kept for reuse."`
 	Ejection Ejection `yaml:"ejection" doc:"When a failing target is left out for a while."`
 	Health   *Health  `yaml:"health" doc:"Probes of the targets."`
+
+	Protocol string       `yaml:"protocol" oneof:"auto h1 h2" doc:"Version of HTTP: auto is h2 where a target over TLS offers it and h1 elsewhere; h2 in clear is by prior knowledge."`
+	TLS      *UpstreamTLS `yaml:"tls" doc:"For https targets: whom to believe, and who we are."`
+	Proxy    string       `yaml:"proxy_protocol" oneof:"off v1 v2" doc:"Tell the target the client's address; such connections are not shared between clients."`
+	HTTP2    HTTP2Out     `yaml:"h2" doc:"Connections over HTTP/2."`
 }
 
 // SetDefaults gives an upstream its defaults.
 func (u *Upstream) SetDefaults() {
 	*u = Upstream{
-		Balance: "least-latency", Host: "pass",
+		Balance: "least-latency", Host: "pass", Protocol: "auto", Proxy: "off",
+		HTTP2:    HTTP2Out{Streams: 100, Connections: 16, Ping: 30 * time.Second, PingTimeout: 10 * time.Second},
 		Timeouts: Timeouts{Connect: 2 * time.Second, Response: 30 * time.Second, Idle: 60 * time.Second},
 		Pool:     Pool{IdlePerTarget: 256, IdleTimeout: 55 * time.Second},
 		Ejection: Ejection{Failures: 5, For: 10 * time.Second, MaxShare: 50},
@@ -95,7 +105,7 @@ func (u *Upstream) FromScalar(s string) error {
 
 // Target is one address of a service.
 type Target struct {
-	URL    string `yaml:"url" required:"true" doc:"http://host[:port], without a path."`
+	URL    string `yaml:"url" required:"true" doc:"http://, https://, h2c:// (HTTP/2 in clear) or tcp://, then host[:port], without a path."`
 	Weight int    `yaml:"weight" min:"0" max:"1000" doc:"Its share beside the others; 0 takes no new requests."`
 }
 
@@ -115,6 +125,14 @@ type Timeouts struct {
 	Idle     time.Duration `yaml:"idle" min:"10ms" max:"24h" doc:"Between two pieces of the answer's body; the answer is aborted after it."`
 }
 
+// HTTP2Out says how requests share connections over HTTP/2.
+type HTTP2Out struct {
+	Streams     int           `yaml:"streams_per_connection" min:"1" max:"10000" doc:"Requests at one time on a connection, if the target allows as many; more open another one."`
+	Connections int           `yaml:"connections_per_target" min:"1" max:"1024" doc:"Connections to one target; beyond it requests wait for a stream, up to the connect timeout."`
+	Ping        time.Duration `yaml:"ping" min:"0s" max:"1h" doc:"How long a connection with open requests may be silent before it is asked for a sign of life. 0: never."`
+	PingTimeout time.Duration `yaml:"ping_timeout" min:"100ms" max:"5m" doc:"For that sign of life; without it the connection is given up."`
+}
+
 // Pool says which connections to the service are kept.
 type Pool struct {
 	IdlePerTarget int           `yaml:"idle_per_target" min:"0" max:"65536" doc:"Idle connections kept for each target."`
@@ -128,13 +146,20 @@ type Ejection struct {
 	MaxShare int           `yaml:"max_percent" min:"0" max:"100" doc:"Share of the targets that may be ejected at one time."`
 }
 
-// Health is an active probe: GET path, healthy on 2xx or 3xx.
+// Health is an active probe: GET path, healthy on 2xx or 3xx; or gRPC's health checking protocol; or a connection alone.
 type Health struct {
-	Path      string        `yaml:"path" required:"true" doc:"Asked of every target."`
+	Path      string        `yaml:"path" doc:"Asked of every target by GET; 2xx and 3xx are well."`
+	GRPC      *HealthGRPC   `yaml:"grpc" doc:"Ask by gRPC's health checking protocol instead."`
+	TCP       bool          `yaml:"tcp" doc:"A connection that opens (over TLS, with its handshake) is well."`
 	Interval  time.Duration `yaml:"interval" min:"100ms" max:"1h" doc:"Between two probes."`
 	Timeout   time.Duration `yaml:"timeout" min:"10ms" max:"5m" doc:"For one probe."`
 	Unhealthy int           `yaml:"unhealthy_after" min:"1" max:"100" doc:"Failed probes in a row that take a target out."`
 	Healthy   int           `yaml:"healthy_after" min:"1" max:"100" doc:"Successful probes in a row that bring it back."`
+}
+
+// HealthGRPC is a probe by grpc.health.v1.Health/Check, whose answer must be SERVING.
+type HealthGRPC struct {
+	Service string `yaml:"service" doc:"Asked for by name; without it the server as a whole."`
 }
 
 // SetDefaults gives a probe its defaults.
@@ -151,10 +176,16 @@ type API struct {
 	StripBasePath bool             `yaml:"strip_base_path" doc:"Leave the base path out of what the upstream is asked."`
 	Policies      []Policy         `yaml:"policies" doc:"Policies of every route."`
 	Routes        map[string]Route `yaml:"routes" doc:"Routes by name. Without any: everything under the base path."`
+	Upgrade       Upgrades         `yaml:"upgrade" doc:"WebSocket and other protocols that a connection is switched to."`
+	GRPC          GRPC             `yaml:"grpc" doc:"What is done for gRPC clients."`
 }
 
 // SetDefaults gives an API the base path "/".
-func (a *API) SetDefaults() { a.BasePath = "/" }
+func (a *API) SetDefaults() {
+	a.BasePath = "/"
+	a.Upgrade.SetDefaults()
+	a.GRPC.SetDefaults()
+}
 
 // Route is what one kind of request leads to: an upstream, a redirect or a fixed answer.
 type Route struct {

@@ -139,7 +139,7 @@ func TestSchemaAndDecoderAgree(t *testing.T) {
 		{"upstreams: {a: {targets: [{weight: 2}]}}", false},
 		{"upstreams: {a: {targets: [{url: http://a, weight: heavy}]}}", false},
 		{"upstreams: {a: {targets: [http://a], health: {path: /h, interval: 5s}}}", true},
-		{"upstreams: {a: {targets: [http://a], health: {interval: 5s}}}", false},
+		{"upstreams: {a: {targets: [http://a], tls: {certificate: {cert: a}}}}", false},
 		{"upstreams: {a: [http://a]}", false},
 		{"apis: {shop: }", true},
 		{"apis: {shop: {version: 1.10, base_path: /x, hosts: [a.example]}}", true},

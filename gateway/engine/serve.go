@@ -10,6 +10,7 @@ import (
 	"headgate/gateway/exchange"
 	"headgate/gateway/record"
 	"headgate/gateway/route"
+	"headgate/gateway/upstream"
 	"headgate/gateway/wire/h1"
 )
 
@@ -21,7 +22,7 @@ type carriage struct {
 	x        *exchange.Exchange
 	route    *Route
 	answer   func(*exchange.Exchange) // instead of the route's own way to a reply
-	call     *h1.Call                 // to the upstream, if it was asked
+	call     upstream.Call            // to the upstream, if it was asked
 	chained  bool                     // the route's policies have begun
 	sent     bool                     // the reply has been handed to the wire
 	ended    bool                     // carry returned without a panic
@@ -210,6 +211,11 @@ func (c *carriage) send() {
 func (c *carriage) abort(err error) {
 	c.x.Usage.Aborted = true
 	if c.x.Err != nil {
+		return
+	}
+	var known *exchange.Error
+	if errors.As(err, &known) {
+		c.x.Err = known
 		return
 	}
 	source := exchange.FromClient

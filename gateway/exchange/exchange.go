@@ -56,6 +56,7 @@ type Client struct {
 	IP      netip.Addr     // the client's address, behind trusted proxies if there are any
 	Trusted bool           // the peer is a trusted proxy
 	Secure  bool           // the client's connection, or the trusted proxy's word for it, is encrypted
+	TLS     *TLS           // of the connection itself, shared by its exchanges; nil: in clear
 }
 
 // Request is what the client asks, and what the upstream will be asked.
@@ -68,7 +69,8 @@ type Request struct {
 	Streaming bool   // the reply came while the body was still being read: another goroutine has it
 	Host      string // authority: host and optional port
 	Scheme    string // "http" or "https"
-	Proto     string // "HTTP/1.1"
+	Proto     string // "HTTP/1.1", "HTTP/2.0", "HTTP/3.0", or "TCP" for a connection that is no HTTP
+	Upgrade   string // protocol that the client wants to switch to, lower case, such as "websocket"; "": none
 	Header    Header
 	Body      Body
 	Trailer   Header // filled once the body has been read to its end
@@ -76,11 +78,21 @@ type Request struct {
 
 // Reply is what the client will get.
 type Reply struct {
-	Status  int
-	Source  Source
-	Header  Header
-	Body    Body
-	Trailer Header // filled once the body has been read to its end
+	Status   int
+	Source   Source
+	Header   Header
+	Body     Body
+	Trailer  Header // filled once the body has been read to its end
+	Switched Stream // with status 101: the upstream's side of what the connection has become; nil: none
+}
+
+// Stream is one side of a connection that carries bytes both ways: one goroutine may read while another writes.
+type Stream interface {
+	io.ReadWriter
+	// CloseWrite ends what we send; the other direction goes on.
+	CloseWrite() error
+	// Interrupt unblocks whatever waits, from another goroutine; the stream is of no use afterwards.
+	Interrupt()
 }
 
 // Body is a message body that is pulled. A nil Reader means that there is none.

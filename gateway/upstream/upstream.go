@@ -119,9 +119,12 @@ func (u *Upstream) Tidy() {
 	}
 }
 
+// Call is a request that an upstream is answering. Close ends it, whether or not its reply was read to the end.
+type Call interface{ Close() }
+
 // Send asks a target and fills x.Reply up to its head; the body is read from it afterwards. Close the call at the end of
 // the exchange. The error is always an *exchange.Error, and then there is no call.
-func (u *Upstream) Send(x *exchange.Exchange) (*h1.Call, error) {
+func (u *Upstream) Send(x *exchange.Exchange) (Call, error) {
 	began := u.env.Clock.Now()
 	x.Usage.UpstreamStart = began.Sub(x.Start)
 	a := attempt{upstream: u, x: x, began: began}
