@@ -21,6 +21,7 @@ type Conn struct {
 	quiet   bool
 	each    eachState
 	ask     askState
+	layer   layer
 
 	sweeper     *Sweeper
 	prev, next  *Conn // the sweeper's list
@@ -62,6 +63,9 @@ const (
 // ErrNotTCP says that a connection cannot be driven by raw system calls.
 var ErrNotTCP = errors.New("sock: not a TCP connection")
 
+// Watch names what the sweeper calls when the peer has gone, see Serving, before which it must be called.
+func (c *Conn) Watch(onGone func()) { c.onGone = onGone }
+
 // New takes over an open connection and gives it to the sweeper. onGone may be nil; see Serving.
 func New(nc net.Conn, s *Sweeper, onGone func()) (*Conn, error) {
 	tcp, ok := nc.(*net.TCPConn)
@@ -83,6 +87,18 @@ func (c *Conn) TCP() *net.TCPConn { return c.tcp }
 
 // Read reads what is there, waiting for it if nothing is. At the end of the stream it returns 0 and io.EOF.
 func (c *Conn) Read(p []byte) (int, error) {
+	if c.layer.over != nil {
+		n, err := c.layer.over.Read(p)
+		return n, c.name(err)
+	}
+	return c.read(p)
+}
+
+// read is Read from the socket.
+func (c *Conn) read(p []byte) (int, error) {
+	if len(c.layer.ahead) > 0 {
+		return c.layer.takeAhead(p), nil
+	}
 	c.in.p, c.in.n, c.in.err = p, 0, nil
 	err := c.raw.Read(c.in.call)
 	return c.result(&c.in, err)
@@ -90,11 +106,23 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write writes all of p.
 func (c *Conn) Write(p []byte) (int, error) {
+	if c.layer.over != nil {
+		return c.writeOver(p)
+	}
+	return c.write(p)
+}
+
+// write is Write to the socket.
+func (c *Conn) write(p []byte) (int, error) {
 	c.out.p, c.out.n, c.out.err = p, 0, nil
 	if c.each.held && !c.interrupted.Load() && c.writeCall(c.each.fd) {
 		return c.result(&c.out, nil)
 	}
-	err := c.raw.Write(c.out.call)
+	call := c.out.call
+	if c.layer.closing.Load() {
+		call = func(fd uintptr) bool { c.writeCall(fd); return true }
+	}
+	err := c.raw.Write(call)
 	return c.result(&c.out, err)
 }
 
@@ -129,7 +157,14 @@ func (c *Conn) name(err error) error {
 // moment of its last use.
 func (c *Conn) Quiet() bool {
 	c.quiet = false
-	return !c.timer.expired.Load() && !c.interrupted.Load() && c.raw.Control(c.peek) == nil && c.quiet
+	if c.timer.expired.Load() || c.interrupted.Load() || len(c.layer.ahead) > 0 {
+		return false
+	}
+	look := c.peek
+	if c.layer.over != nil {
+		look = c.quietOver
+	}
+	return c.raw.Control(look) == nil && c.quiet
 }
 
 // ErrInterrupted is returned by what was blocked when the connection was interrupted.
@@ -140,16 +175,21 @@ func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
+	c.endOver()
 	c.sweeper.remove(c)
 	return c.tcp.Close()
 }
 
 // CloseWrite ends the sending side, so that the peer reads everything that was sent before it sees the end.
-func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }
+func (c *Conn) CloseWrite() error {
+	c.endOver()
+	return c.tcp.CloseWrite()
+}
 
 // Reset closes the connection so that the peer learns that it did not end well.
 func (c *Conn) Reset() {
 	_ = c.tcp.SetLinger(0) // best effort: without it the peer sees an ordinary end of a message cut short
+	c.layer.closing.Store(true)
 	_ = c.Close()
 }
 

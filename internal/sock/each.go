@@ -54,23 +54,27 @@ func (c *Conn) distrust() bool {
 }
 
 func (c *Conn) eachCall(fd uintptr) bool {
-	e := &c.each
+	e, l := &c.each, &c.layer
 	c.distrust()
+	l.short, l.trust = false, e.tried
 	for {
 		b, short := e.reader, false
 		if b.r == b.w {
 			b.r, b.w = 0, 0
 			room := b.room()
-			n, again, err := readFD(fd, room)
+			n, again, err := c.take(fd, room)
 			if again {
 				b.release()
+				if l.guessed {
+					c.waitOnTrust()
+				}
 				return false
 			}
 			if err != nil {
 				c.in.err = err
 				return true
 			}
-			b.w, short = n, n < len(room)
+			b.w, short = n, n < len(room) && l.over == nil
 		}
 		e.fd, e.held = fd, true
 		goOn := e.handle()
@@ -80,18 +84,24 @@ func (c *Conn) eachCall(fd uintptr) bool {
 		}
 		if short && e.tried {
 			b.Release()
-			e.trusts = true
-			c.trusted.Store(true)
+			c.waitOnTrust()
 			return false
 		}
-		e.tried = true
+		e.tried, l.trust = true, true
 	}
+}
+
+// waitOnTrust waits for news without having looked.
+func (c *Conn) waitOnTrust() {
+	c.layer.guessed, c.each.trusts = false, true
+	c.trusted.Store(true)
 }
 
 // askState is an Ask that runs.
 type askState struct {
 	call   func(fd uintptr) bool // made once for each connection
 	reader *Reader
+	p      []byte // clear text for the layer, if there is one
 	sent   bool
 }
 
@@ -99,7 +109,7 @@ type askState struct {
 func (b *Reader) Ask(p []byte) error {
 	c := b.Conn
 	b.Enlarge()
-	c.ask.reader, c.ask.sent = b, false
+	c.ask.reader, c.ask.sent, c.ask.p = b, false, p
 	c.in.err = nil
 	c.out.p, c.out.n, c.out.err = p, 0, nil
 	err := c.raw.Read(c.ask.call)
@@ -110,12 +120,20 @@ func (b *Reader) Ask(p []byte) error {
 	if err == nil && !c.ask.sent { // the socket is full: the rest goes the ordinary way, and so does the answer
 		_, err = c.Write(c.out.p[c.out.n:])
 	}
-	c.out.p = nil
+	c.out.p, c.ask.p = nil, nil
 	return err
 }
 
 func (c *Conn) askCall(fd uintptr) bool {
-	if !c.ask.sent {
+	if l := &c.layer; l.over != nil {
+		l.short, l.trust = false, false
+		if !c.ask.sent {
+			c.ask.sent, c.each.fd, c.each.held = true, fd, true
+			_, c.out.err = c.writeOver(c.ask.p)
+			c.each.held = false
+			return c.out.err != nil
+		}
+	} else if !c.ask.sent {
 		if !c.writeCall(fd) || c.out.err != nil {
 			return true
 		}
@@ -123,7 +141,7 @@ func (c *Conn) askCall(fd uintptr) bool {
 		return false
 	}
 	b := c.ask.reader
-	n, again, err := readFD(fd, (*b.buf)[b.w:])
+	n, again, err := c.take(fd, (*b.buf)[b.w:])
 	if again {
 		return false
 	}

@@ -48,6 +48,9 @@ func closePipe(fds [2]int) {
 // Splice moves what can be read from src, at least one byte and at most limit, to dst inside the kernel. It waits for at
 // most patience for the first byte, and as long for dst to take each. wrote: the error is dst's.
 func Splice(dst, src *Conn, limit int64, patience, dstPatience time.Duration) (n int64, wrote bool, err error) {
+	if dst.layer.over != nil || src.layer.over != nil || len(src.layer.ahead) > 0 {
+		return copyThrough(dst, src, limit, patience, dstPatience)
+	}
 	p, ok := pipes.Get().(*pipe)
 	if !ok || p == nil {
 		return copyThrough(dst, src, limit, patience, dstPatience)
