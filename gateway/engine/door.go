@@ -16,6 +16,8 @@ type Door struct {
 
 	EncodedSlash, EmptySegment bool // allowed in paths
 	XForwarded, RFC7239        bool // which headers tell the upstream about the client
+
+	HSTS string // the Strict-Transport-Security field of replies over TLS; "": none
 }
 
 // NewDoor compiles a listener whose addresses have been checked.
@@ -27,6 +29,9 @@ func NewDoor(name string, l model.Listener, trusted []netip.Prefix) *Door {
 	}
 	d.XForwarded = l.Forwarded == "x-forwarded" || l.Forwarded == "both"
 	d.RFC7239 = l.Forwarded == "rfc7239" || l.Forwarded == "both"
+	if l.TLS != nil {
+		d.HSTS = hsts(l.TLS.HSTS)
+	}
 	return d
 }
 

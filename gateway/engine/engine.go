@@ -13,8 +13,9 @@ import (
 
 // Engine carries exchanges by the current snapshot.
 type Engine struct {
-	Record *record.Recorder
-	Log    *slog.Logger
+	Record     *record.Recorder
+	Log        *slog.Logger
+	Challenges Challenges // answered on doors in clear; nil: there are none
 
 	current atomic.Pointer[Snapshot]
 	swaps   sync.Mutex     // one Swap at a time
@@ -43,7 +44,7 @@ func (n *Entrance) Serve(x *exchange.Exchange) {
 func (n *Entrance) Refuse(x *exchange.Exchange) {
 	s := n.Engine.pin(x.Shard)
 	defer s.unpin(x.Shard)
-	c := carriage{engine: n.Engine, snapshot: s, x: x, route: s.NotFound}
+	c := carriage{engine: n.Engine, snapshot: s, door: n.Door.Load(), x: x, route: s.NotFound}
 	defer c.end()
 	x.Route = s.NotFound.Info
 	x.MakeSlots(s.NotFound.Slots)

@@ -33,6 +33,13 @@ func (c *carriage) carry() {
 	x := c.x
 	looped := !c.door.receive(x)
 	c.engine.Record.Begin(x)
+	if c.atDoor() {
+		x.Route = c.route.Info
+		x.MakeSlots(c.route.Slots)
+		c.send()
+		c.ended = true
+		return
+	}
 	c.find(looped)
 	x.Route = c.route.Info
 	x.MakeSlots(c.route.Slots)
@@ -54,6 +61,9 @@ func (c *carriage) find(looped bool) {
 	switch reason := route.CheckPath(x.Request.Path, c.door.EncodedSlash, c.door.EmptySegment); {
 	case looped:
 		c.answer = refusal(exchange.LoopDetected, "")
+		return
+	case misdirected(x):
+		c.answer = refusal(exchange.Misdirected, "")
 		return
 	case x.Request.Method == "CONNECT":
 		c.answer = refusal(exchange.NotImplemented, "")
@@ -201,6 +211,7 @@ func (c *carriage) reply() {
 // send hands the reply to the client's wire.
 func (c *carriage) send() {
 	c.sent = true
+	c.door.secure(c.x)
 	record.StampReply(c.x)
 	if err := c.x.Wire.Reply(c.x); err != nil {
 		c.abort(err)

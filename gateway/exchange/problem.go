@@ -95,6 +95,7 @@ var (
 	BadRequest          = Code{"bad_request", 400, "The request is not valid HTTP."}
 	BodyTooLarge        = Code{"body_too_large", 413, "The request's body is larger than allowed here."}
 	TargetTooLong       = Code{"target_too_long", 414, "The request's target is longer than allowed here."}
+	Misdirected         = Code{"misdirected_request", 421, "This connection was not opened for this host; open another one."}
 	HeadTooLarge        = Code{"head_too_large", 431, "The request's header section is larger than allowed here."}
 	ExpectationFailed   = Code{"expectation_failed", 417, "The only expectation that can be met is 100-continue."}
 	NotImplemented      = Code{"not_implemented", 501, "This method is not implemented here."}
@@ -116,7 +117,7 @@ var (
 // Codes lists the problems of the gateway's own line.
 func Codes() []Code {
 	return []Code{
-		RouteNotFound, MethodNotAllowed, AmbiguousPath, BadRequest, BodyTooLarge, TargetTooLong, HeadTooLarge,
+		RouteNotFound, MethodNotAllowed, AmbiguousPath, BadRequest, BodyTooLarge, TargetTooLong, Misdirected, HeadTooLarge,
 		ExpectationFailed, NotImplemented, VersionNotSupported, RequestTimeout, TooManyConnections, LoopDetected,
 		UpstreamUnreachable, UpstreamInvalid, UpstreamClosed, UpstreamTimeout, NoTarget, ClientGone,
 		PolicyFailed, PolicyUnavailable, Internal,

@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"headgate/config/model"
+	"headgate/gateway/exchange"
+)
+
+// challengePath is where an authority asks for the proof of HTTP-01 (RFC 8555 section 8.3).
+const challengePath = "/.well-known/acme-challenge/"
+
+// Challenges knows what authorities that are about to issue a certificate ask for in clear.
+type Challenges interface {
+	// Answer returns the key authorization for a token, when a certificate for the host is being got.
+	Answer(host, token string) (authorization string, ok bool)
+}
+
+// hsts renders the field of RFC 6797 section 6.1, once.
+func hsts(h *model.HSTS) string {
+	if h == nil {
+		return ""
+	}
+	field := "max-age=" + strconv.FormatInt(int64(h.MaxAge/time.Second), 10)
+	if h.Subdomains {
+		field += "; includeSubDomains"
+	}
+	if h.Preload {
+		field += "; preload"
+	}
+	return field
+}
+
+// secure adds to a reply over TLS that the client shall come by https only. In clear it must not be said (RFC 6797
+// section 7.2), and there is one such field (section 6.1): the door's.
+func (d *Door) secure(x *exchange.Exchange) {
+	if d.HSTS != "" && x.Client.TLS != nil {
+		x.Reply.Header.Set("Strict-Transport-Security", d.HSTS)
+	}
+}
+
+// misdirected reports whether the connection's certificate is not for the host that is asked for: a client that reuses a
+// connection for another name must open one for that instead (RFC 9110 section 15.5.20, RFC 9113 section 9.1.1).
+func misdirected(x *exchange.Exchange) bool {
+	t := x.Client.TLS
+	return t != nil && t.Serves != nil && !t.Serves(hostOf(x.Request.Host))
+}
+
+// atDoor answers what is answered before any route or policy is looked at, and reports whether it did: an authority's
+// challenge, and on a door that only leads to https everything else.
+func (c *carriage) atDoor() bool {
+	x := c.x
+	if x.Client.TLS != nil || x.Request.Method == "CONNECT" {
+		return false
+	}
+	if c.engine.Challenges != nil && strings.HasPrefix(x.Request.Path, challengePath) && c.challenge() {
+		return true
+	}
+	r := c.door.Config.Redirect
+	if r == nil || x.Client.Secure { // a trusted proxy has it by https already
+		return false
+	}
+	if x.Request.Host == "" {
+		c.fail(&exchange.Error{Code: exchange.BadRequest, Source: exchange.FromClient, Detail: "There is no host to redirect to."})
+		return true
+	}
+	x.Answer(r.Status, "", "")
+	x.Reply.Header.Add("Location", httpsLocation(&x.Request, r.Port))
+	return true
+}
+
+// challenge answers HTTP-01. Another token than ours may be for a service behind us, which gets its own certificates.
+func (c *carriage) challenge() bool {
+	x := c.x
+	if x.Request.Method != "GET" && x.Request.Method != "HEAD" {
+		return false
+	}
+	authorization, ok := c.engine.Challenges.Answer(hostOf(x.Request.Host), x.Request.Path[len(challengePath):])
+	if ok {
+		x.Answer(200, "application/octet-stream", authorization) // RFC 8555 section 8.3
+	}
+	return ok
+}
+
+// httpsLocation is the same address over https.
+func httpsLocation(r *exchange.Request, port int) string {
+	var b strings.Builder
+	b.WriteString("https://")
+	b.WriteString(hostOf(r.Host))
+	if port != 443 {
+		b.WriteByte(':')
+		b.WriteString(strconv.Itoa(port))
+	}
+	if r.Path != "*" {
+		b.WriteString(r.Path)
+	}
+	if r.HasQuery {
+		b.WriteByte('?')
+		b.WriteString(r.Query)
+	}
+	return b.String()
+}
+
+// hostOf takes the port from an authority.
+func hostOf(authority string) string {
+	if i := strings.LastIndexByte(authority, ':'); i > strings.LastIndexByte(authority, ']') {
+		return authority[:i]
+	}
+	return authority
+}
