@@ -12,17 +12,29 @@ import (
 
 	"headgate/config/model"
 	"headgate/gateway/engine"
+	"headgate/gateway/exchange"
 	"headgate/gateway/listen"
 	"headgate/gateway/wire/h1"
 	"headgate/internal/metric"
 )
 
-// door is one listener with the server behind it.
+// door is one listener with the servers behind it.
 type door struct {
 	listener *listen.Listener
-	server   *h1.Server
 	entrance *engine.Entrance
+	h1       *h1.Server
+	servers  []server      // all of them, h1 too
 	accepts  chan struct{} // closed when its accept loop has ended
+}
+
+// server carries the connections of one protocol.
+type server interface {
+	// Announce makes every reply from now on the last one of its connection, which it says.
+	Announce()
+	// Drain makes every connection end after what it carries, idle ones at once.
+	Drain()
+	// Wait returns when every connection has ended; those that have not when the context is done are cut off.
+	Wait(ctx context.Context) (cut int)
 }
 
 // doors are the open listeners, by address, so that one may get another name. A reload opens new ones before the document
@@ -73,14 +85,29 @@ func (d *doors) prepare(s *engine.Snapshot) (fresh map[string]*door, err error) 
 
 func (d *doors) new(name string, config *engine.Door) (*door, error) {
 	n := &door{entrance: &engine.Entrance{Engine: d.parts.engine}, accepts: make(chan struct{})}
-	n.entrance.Door.Store(config)
-	n.server = &h1.Server{
+	n.h1 = &h1.Server{
 		Handler: n.entrance, Sweeper: d.parts.sweeper, Clock: d.parts.clock, Log: d.parts.log.With("address", config.Config.Address),
 	}
-	n.server.Limits.Store(wireLimits(&config.Config.Limits))
-	l, err := listen.Open(name, config.Config.Address, n.server, openLimits(&config.Config.Limits), d.parts.log, d.parts.metrics)
+	n.servers = []server{n.h1}
+	l, err := listen.Open(name, config.Config.Address, listen.Env{Sweeper: d.parts.sweeper, Log: d.parts.log, Metrics: d.parts.metrics})
+	if err != nil {
+		return nil, err
+	}
 	n.listener = l
-	return n, err
+	n.configure(name, config)
+	return n, nil
+}
+
+// configure gives the door the settings of a document. Open connections stay as they are.
+func (n *door) configure(name string, config *engine.Door) {
+	n.entrance.Door.Store(config)
+	n.h1.Limits.Store(wireLimits(&config.Config.Limits))
+	n.listener.Configure(name, openLimits(&config.Config.Limits), n.greeting(config))
+}
+
+// greeting is what a connection of the door goes through before it is served, and by whom.
+func (n *door) greeting(config *engine.Door) *listen.Greeting {
+	return &listen.Greeting{TLS: handshake(config.Config.TLS), Server: func(*exchange.Client) listen.Server { return n.h1 }}
 }
 
 func openLimits(l *model.ListenerLimits) listen.Limits {
@@ -103,9 +130,7 @@ func (d *doors) commit(s *engine.Snapshot, fresh map[string]*door) {
 		address := config.Config.Address
 		stay[address] = true
 		if old := d.open[address]; old != nil {
-			old.entrance.Door.Store(config)
-			old.server.Limits.Store(wireLimits(&config.Config.Limits))
-			old.listener.Configure(name, openLimits(&config.Config.Limits))
+			old.configure(name, config)
 		}
 	}
 	for address, old := range d.open {
@@ -134,7 +159,7 @@ func (d *doors) leave(n *door) {
 	d.leaving[n] = true
 	d.closeDoor(n)
 	d.runs.Go(func() {
-		n.server.Wait(context.Background())
+		n.wait(context.Background())
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		delete(d.leaving, n)
@@ -147,7 +172,21 @@ func (d *doors) closeDoor(n *door) {
 		d.parts.log.Warn("a listener did not close cleanly", "error", err)
 	}
 	<-n.accepts
-	n.server.Drain()
+	for _, s := range n.servers {
+		s.Drain()
+	}
+}
+
+// wait returns when every connection of a closed door has ended, or has been cut off when the context is done.
+func (n *door) wait(ctx context.Context) (cut int) {
+	n.listener.Settle(ctx)
+	var sum atomic.Int64
+	var waits sync.WaitGroup
+	for _, s := range n.servers {
+		waits.Go(func() { sum.Add(int64(s.Wait(ctx))) })
+	}
+	waits.Wait()
+	return int(sum.Load())
 }
 
 // drain stops gently: after the delay, in which readiness is false already, the doors close, connections end with their
@@ -156,7 +195,9 @@ func (d *doors) drain(c model.Drain) {
 	d.parts.log.Info("draining", "open", d.connections(), "timeout", c.Timeout)
 	d.mu.Lock()
 	for _, n := range d.open {
-		n.server.Announce()
+		for _, s := range n.servers {
+			s.Announce()
+		}
 	}
 	d.mu.Unlock()
 	if c.Delay > 0 {
@@ -173,7 +214,7 @@ func (d *doors) drain(c model.Drain) {
 	var waits sync.WaitGroup
 	for _, n := range all {
 		waits.Go(func() {
-			if cut := n.server.Wait(ctx); cut > 0 {
+			if cut := n.wait(ctx); cut > 0 {
 				d.parts.log.Warn("connections were cut off at the end of the drain", "listener", n.listener.Name(), "connections", cut)
 			}
 		})

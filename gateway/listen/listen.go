@@ -13,12 +13,14 @@ import (
 	"syscall"
 	"time"
 
+	"headgate/gateway/exchange"
 	"headgate/internal/metric"
+	"headgate/internal/sock"
 )
 
-// Server carries the connections of one listener. done is called when a connection has ended.
+// Server carries connections. done is called when one has ended.
 type Server interface {
-	Serve(c net.Conn, done func())
+	Serve(c *sock.Conn, client exchange.Client, done func())
 }
 
 const (
@@ -44,16 +46,18 @@ type Limits struct{ Connections, PerClient int }
 
 // Listener is one door.
 type Listener struct {
-	address string
-	socket  *net.TCPListener
-	server  Server
-	log     *slog.Logger
-	metrics *metric.Registry
-	limits  atomic.Pointer[Limits]
-	title   atomic.Pointer[title]
+	address  string
+	socket   *net.TCPListener
+	sweeper  *sock.Sweeper
+	log      *slog.Logger
+	metrics  *metric.Registry
+	limits   atomic.Pointer[Limits]
+	title    atomic.Pointer[title]
+	greeting atomic.Pointer[Greeting]
 
 	open    atomic.Int64
-	room    chan struct{} // told when a connection has ended
+	greets  sync.WaitGroup // connections that are being greeted
+	room    chan struct{}  // told when a connection has ended
 	mu      sync.Mutex
 	clients map[netip.Addr]int
 	stopped atomic.Bool
@@ -65,8 +69,15 @@ type title struct {
 	accepted, refused, paused *metric.Counter
 }
 
-// Open opens the door at the address. Connections wait in the kernel until Run.
-func Open(name, address string, server Server, limits Limits, log *slog.Logger, metrics *metric.Registry) (*Listener, error) {
+// Env is what a door needs besides its part of the document.
+type Env struct {
+	Sweeper *sock.Sweeper
+	Log     *slog.Logger
+	Metrics *metric.Registry
+}
+
+// Open opens the door at the address. Connections wait in the kernel until Run; Configure must come before.
+func Open(name, address string, env Env) (*Listener, error) {
 	s, err := net.Listen("tcp", address)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -79,9 +90,9 @@ func Open(name, address string, server Server, limits Limits, log *slog.Logger, 
 		return nil, errors.Join(fmt.Errorf("listeners.%s: %s is not a TCP address", name, address), s.Close())
 	}
 	l := &Listener{
-		address: address, socket: tcp, server: server, log: log, metrics: metrics, room: make(chan struct{}, 1), clients: map[netip.Addr]int{},
+		address: address, socket: tcp, sweeper: env.Sweeper, log: env.Log, metrics: env.Metrics,
+		room: make(chan struct{}, 1), clients: map[netip.Addr]int{},
 	}
-	l.Configure(name, limits)
 	return l, nil
 }
 
@@ -97,8 +108,8 @@ func (l *Listener) Bound() string { return l.socket.Addr().String() }
 // OpenConnections returns how many connections are open now.
 func (l *Listener) OpenConnections() int64 { return l.open.Load() }
 
-// Configure changes the name and the limits; open connections stay.
-func (l *Listener) Configure(name string, limits Limits) {
+// Configure changes the name, the limits and what new connections go through; open connections stay.
+func (l *Listener) Configure(name string, limits Limits, g *Greeting) {
 	if old := l.title.Load(); old == nil || old.name != name {
 		label := metric.Label{Name: "listener", Value: name}
 		l.title.Store(&title{
@@ -109,6 +120,7 @@ func (l *Listener) Configure(name string, limits Limits) {
 		})
 	}
 	l.limits.Store(&limits)
+	l.greeting.Store(g)
 	l.wake()
 }
 
@@ -203,22 +215,42 @@ func (l *Listener) awaitRoom(ctx context.Context) bool {
 	return false
 }
 
-// take hands a connection to the server if its client may have one more.
-func (l *Listener) take(c net.Conn) {
+// take hands a connection to its server if its client may have one more.
+func (l *Listener) take(nc net.Conn) {
 	l.title.Load().accepted.Inc(0)
-	client, ok := l.admit(c)
+	counted, ok := l.admit(nc)
 	if !ok {
 		l.title.Load().refused.Inc(0)
-		_, _ = c.Write(busy) // it fits into the empty socket, so it does not wait; the client may have gone
-		_ = c.Close()        // nothing was promised
+		if l.greeting.Load().TLS == nil {
+			_, _ = nc.Write(busy) // it fits into the empty socket, so it does not wait; the client may have gone
+		}
+		_ = nc.Close() // nothing was promised
 		return
 	}
 	l.open.Add(1)
-	l.server.Serve(c, func() {
-		l.leave(client)
+	done := func() {
+		l.leave(counted)
 		l.open.Add(-1)
 		l.wake()
-	})
+	}
+	c, err := sock.New(nc, l.sweeper, nil)
+	if err != nil {
+		l.log.Error("a connection could not be taken over", "listener", l.Name(), "error", err)
+		_ = nc.Close() // the connection is of no use; its error was the one before
+		done()
+		return
+	}
+	l.greet(c, clientOf(nc), done)
+}
+
+// clientOf returns who is at the other end.
+func clientOf(nc net.Conn) (client exchange.Client) {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		client.Peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		client.Addr = client.Peer.Addr().String()
+	}
+	return client
 }
 
 // admit counts a connection for its client's address, when there is a limit for that.

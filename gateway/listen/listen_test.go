@@ -13,7 +13,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"headgate/gateway/exchange"
 	"headgate/internal/metric"
+	"headgate/internal/sock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,7 +26,7 @@ type server struct {
 	conns []func()
 }
 
-func (s *server) Serve(c net.Conn, done func()) {
+func (s *server) Serve(c *sock.Conn, _ exchange.Client, done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns = append(s.conns, func() { _ = c.Close(); done() })
@@ -50,17 +52,23 @@ type house struct {
 	server  server
 	metrics *metric.Registry
 	ended   chan error
+
+	greeting *Greeting
 }
+
+func (h *house) configure(name string, limits Limits) { h.l.Configure(name, limits, h.greeting) }
 
 // open opens a door that is run when the test says so, and closed at its end.
 func open(t *testing.T, limits Limits) *house {
 	t.Helper()
 	h := &house{t: t, metrics: metric.NewRegistry(), ended: make(chan error, 1)}
 	var err error
-	h.l, err = Open("main", "127.0.0.1:0", &h.server, limits, slog.New(slog.NewTextHandler(io.Discard, nil)), h.metrics)
+	h.l, err = Open("main", "127.0.0.1:0", Env{sock.NewSweeper(), slog.New(slog.NewTextHandler(io.Discard, nil)), h.metrics})
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.greeting = &Greeting{Server: func(*exchange.Client) Server { return &h.server }}
+	h.configure("main", limits)
 	return h
 }
 
@@ -134,7 +142,7 @@ func TestAboveItsLimitADoorLetsTheNextOneWait(t *testing.T) {
 	h.server.end()
 	h.until("the third takes the place of the one that ended", func() bool { return h.server.served() == 2 && h.l.OpenConnections() == 2 })
 	h.dial()
-	h.l.Configure("main", Limits{Connections: 3})
+	h.configure("main", Limits{Connections: 3})
 	h.until("a higher limit lets one more in", func() bool { return h.server.served() == 3 })
 }
 
@@ -222,11 +230,11 @@ func TestAFullDoorEndsWithItsContext(t *testing.T) {
 
 func TestAPortInUseIsNamedWithItsListener(t *testing.T) {
 	h := open(t, Limits{}).run()
-	_, err := Open("second", h.l.Bound(), &h.server, Limits{}, slog.Default(), h.metrics)
+	_, err := Open("second", h.l.Bound(), Env{})
 	if err == nil || !strings.Contains(err.Error(), "listeners.second: "+h.l.Bound()+" is in use") {
 		t.Errorf("%v", err)
 	}
-	if _, err := Open("third", "256.0.0.1:80", &h.server, Limits{}, slog.Default(), h.metrics); err == nil ||
+	if _, err := Open("third", "256.0.0.1:80", Env{}); err == nil ||
 		!strings.Contains(err.Error(), "listeners.third") {
 		t.Errorf("%v", err)
 	}

@@ -3,7 +3,6 @@ package h1
 import (
 	"errors"
 	"io"
-	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -17,8 +16,8 @@ type conn struct {
 	*sock.Conn
 	server *Server
 	shard  uint32
-	peer   netip.AddrPort
-	addr   string
+	client exchange.Client
+	done   func() // called when the connection has ended
 	in     sock.Reader
 	cancel exchange.Canceler
 	served int
@@ -55,6 +54,7 @@ const (
 	goOn        step = iota // wait for the next request
 	readRequest             // its head has not all arrived
 	carryOn                 // its head is parsed, its body has not all arrived
+	handOver                // the client speaks HTTP/2
 	endGently               // the client gets to read its answer
 	endNow
 )
@@ -78,6 +78,9 @@ func (c *conn) serve() {
 			c.next = c.slow()
 		}
 		switch c.next {
+		case handOver:
+			c.toPrior()
+			return
 		case endGently:
 			c.linger()
 			return
@@ -96,7 +99,11 @@ func (c *conn) end() {
 		c.Conn.Reset()
 	}
 	c.in.Release()
+	if c.next == handOver {
+		return
+	}
 	_ = c.Conn.Close() // the peer has been told everything
+	c.done()
 }
 
 // rest makes the connection idle. It returns false when it shall end instead.
@@ -154,6 +161,9 @@ func (c *conn) atHand() step {
 	if err != nil || end == 0 {
 		return readRequest // which meets the error again
 	}
+	if c.speaksH2(b) {
+		return handOver
+	}
 	c.Disarm()
 	c.wake()
 	if err := c.parse(b, end, l); err != nil {
@@ -171,7 +181,10 @@ func (c *conn) slow() step {
 	c.state.Store(busy)
 	if c.next == readRequest {
 		c.wake()
-		if err := c.readHead(l); err != nil {
+		switch err := c.readHead(l); {
+		case err == errPrior:
+			return handOver
+		case err != nil:
 			return c.refuse(err)
 		}
 	}
@@ -183,7 +196,7 @@ func (c *conn) wake() {
 	c.live = lives.Get().(*live)
 	x := &c.x
 	x.Shard, x.Cancel, x.Wire = c.shard, &c.cancel, c
-	x.Client.Peer, x.Client.Addr = c.peer, c.addr
+	x.Client = c.client
 }
 
 // sleep gives it back.
@@ -202,6 +215,9 @@ func (c *conn) carry(l *Limits) step {
 	c.closes = c.head.Close || (l.Requests > 0 && c.served >= l.Requests)
 	x.Start = c.server.Clock.Now()
 	x.Request.Scheme = "http"
+	if c.client.TLS != nil {
+		x.Request.Scheme, x.Client.Secure = "https", true
+	}
 	c.beginBody(l)
 	if l.Body > 0 && c.head.Length > l.Body {
 		return c.refuse(errBodyTooLarge)
@@ -233,8 +249,8 @@ func (c *conn) parse(b []byte, end int, l *Limits) (err error) {
 	c.head, err = ParseRequest(b[:end], l, &c.x.Request)
 	c.method, c.begun = c.x.Request.Method, false
 	c.in.Discard(end)
-	if err == nil && c.head.Scheme == "https" {
-		return errMisdirected // this connection is not encrypted
+	if err == nil && c.head.Scheme != "" && (c.head.Scheme == "https") != (c.client.TLS != nil) {
+		return errMisdirected // the connection is not what the target says
 	}
 	return err
 }
@@ -253,6 +269,9 @@ func (c *conn) readHead(l *Limits) error {
 		}
 		if end > 0 {
 			c.Disarm()
+			if c.speaksH2(b) {
+				return errPrior
+			}
 			return c.parse(b, end, l)
 		}
 		if err := c.moreHead(l, b, scanned); err != nil {

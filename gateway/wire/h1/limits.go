@@ -92,7 +92,7 @@ var (
 	errSlowBody       = &Error{exchange.RequestTimeout, "The request body came too slowly."}
 	errSlowHead       = &Error{exchange.RequestTimeout, "The request head came too slowly."}
 	errShortBody      = bad("The connection ended before the request body did.")
-	errMisdirected    = bad("A target of the https scheme came over a connection that is not encrypted.")
+	errMisdirected    = bad("The scheme of the target is not that of the connection: https is for TLS, http for connections in clear.")
 	errShortHead      = bad("The connection ended before the request head did.")
 	errStatusLine     = bad("The status line is not: version SP three digits SP reason.")
 )

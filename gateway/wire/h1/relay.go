@@ -16,7 +16,7 @@ const (
 
 // relayable reports whether the kernel can carry the rest of the body from one socket to the other.
 func (b *Body) relayable() bool {
-	return b.kind == byLength && b.err == nil && b.left >= relayFrom && len(b.in.Buffered()) == 0
+	return b.kind == byLength && b.err == nil && b.left >= relayFrom && len(b.in.Buffered()) == 0 && !b.in.Conn.Encrypted()
 }
 
 // relay carries the rest of the body to dst without it passing through this process. patience is how long dst may take

@@ -3,8 +3,6 @@ package h1
 import (
 	"context"
 	"log/slog"
-	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -24,6 +22,9 @@ type Handler interface {
 type Server struct {
 	Handler Handler
 	Limits  atomic.Pointer[Limits]
+	// Prior carries a connection on which a client speaks HTTP/2 because it knows that it can (RFC 9113 section 3.3). It
+	// gets all bytes that came. Empty: such a client is refused.
+	Prior   atomic.Pointer[Prior]
 	Sweeper *sock.Sweeper
 	Clock   clock.Clock
 	Log     *slog.Logger
@@ -36,25 +37,13 @@ type Server struct {
 }
 
 // Serve carries one connection until it ends. done is called at the end.
-func (s *Server) Serve(nc net.Conn, done func()) {
-	c := &conn{server: s, shard: s.shards.Add(1)}
-	sc, err := sock.New(nc, s.Sweeper, c.gone)
-	if err != nil {
-		s.Log.Error("a connection could not be taken over", "error", err)
-		_ = nc.Close() // the connection is of no use; its error was the one before
-		done()
-		return
-	}
-	c.Conn, c.in.Conn = sc, sc
-	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		ap := a.AddrPort()
-		c.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		c.addr = c.peer.Addr().String()
-	}
+func (s *Server) Serve(sc *sock.Conn, client exchange.Client, done func()) {
+	c := &conn{Conn: sc, server: s, client: client, shard: s.shards.Add(1), done: done}
+	c.in.Conn = sc
+	sc.Watch(c.gone)
 	s.open.Add(1)
 	s.conns.Store(c, struct{}{})
 	go func() {
-		defer done()
 		defer s.open.Done()
 		defer s.conns.Delete(c)
 		c.serve()
