@@ -52,6 +52,7 @@ type Claims interface {
 // Client is where the request came from.
 type Client struct {
 	Peer    netip.AddrPort // the other end of the connection
+	Local   netip.AddrPort // where the client's connection came to, as far as the wire knows
 	Addr    string         // its address as text, made once for each connection
 	IP      netip.Addr     // the client's address, behind trusted proxies if there are any
 	Trusted bool           // the peer is a trusted proxy
@@ -84,6 +85,14 @@ type Reply struct {
 	Body     Body
 	Trailer  Header // filled once the body has been read to its end
 	Switched Stream // with status 101: the upstream's side of what the connection has become; nil: none
+	Tunnel   Tunnel // with Switched: what carries it, by the route's settings
+}
+
+// Tunnel carries a connection that was switched to another protocol.
+type Tunnel interface {
+	// Carry carries bytes between the client's side and x.Reply.Switched until the connection has ended, and fills what
+	// x.Usage says of it. The error is an *Error that says whose side broke. Neither stream is closed.
+	Carry(x *Exchange, client Stream) error
 }
 
 // Stream is one side of a connection that carries bytes both ways: one goroutine may read while another writes.
@@ -164,6 +173,8 @@ type Usage struct {
 	Attempts                 int
 	Aborted                  bool // the client did not get a whole reply
 	Cached                   bool
+	Closed                   string // why a switched connection ended, such as client_closed; "": none was
+	CloseStatus              uint16 // of a WebSocket's close frame; 0: none
 }
 
 // Trace is the W3C trace context of an exchange.

@@ -93,6 +93,7 @@ var (
 	MethodNotAllowed    = Code{"method_not_allowed", 405, "This address does not answer to this method; see the Allow header."}
 	AmbiguousPath       = Code{"ambiguous_path", 400, "The path could be read in more than one way."}
 	BadRequest          = Code{"bad_request", 400, "The request is not valid HTTP."}
+	PlainHTTP           = Code{"plain_http", 400, "This port speaks TLS; ask with https."}
 	BodyTooLarge        = Code{"body_too_large", 413, "The request's body is larger than allowed here."}
 	TargetTooLong       = Code{"target_too_long", 414, "The request's target is longer than allowed here."}
 	Misdirected         = Code{"misdirected_request", 421, "This connection was not opened for this host; open another one."}
@@ -104,22 +105,28 @@ var (
 	TooManyConnections  = Code{"too_many_connections", 503, "Too many connections are open; try again later."}
 	LoopDetected        = Code{"loop_detected", 508, "The request has passed through this gateway too many times."}
 	UpstreamUnreachable = Code{"upstream_unreachable", 502, "The service behind this API could not be reached."}
+	UpstreamUntrusted   = Code{"upstream_untrusted", 502, "The service behind this API could not prove who it is."}
+	UpstreamNoUpgrade   = Code{"upstream_no_upgrade", 502, "The service behind this API cannot switch to the protocol that was asked for."}
 	UpstreamInvalid     = Code{"upstream_invalid", 502, "The service behind this API gave an answer that is not valid HTTP."}
 	UpstreamClosed      = Code{"upstream_closed", 502, "The service behind this API closed the connection before it answered."}
 	UpstreamTimeout     = Code{"upstream_timeout", 504, "The service behind this API did not answer in time."}
 	NoTarget            = Code{"no_target", 503, "The service behind this API has no target that could answer."}
 	ClientGone          = Code{"client_gone", 499, "The client went away before it was answered."}
+	WebSocketVersion    = Code{"websocket_version", 426, "The only version of WebSocket that is spoken here is 13."}
+	TooManyUpgrades     = Code{"too_many_upgrades", 503, "Too many connections of this kind are open; try again later."}
 	PolicyFailed        = Code{"policy_failed", 500, "The gateway could not decide about this request."}
 	PolicyUnavailable   = Code{"policy_unavailable", 503, "Something that the gateway needs to decide about this request is not available."}
 	Internal            = Code{"internal_error", 500, "The gateway failed on this request."}
+
+	TooManyUpgradesOfConsumer = Code{"too_many_upgrades_of_consumer", 429, "You have too many connections of this kind open."}
 )
 
 // Codes lists the problems of the gateway's own line.
 func Codes() []Code {
 	return []Code{
-		RouteNotFound, MethodNotAllowed, AmbiguousPath, BadRequest, BodyTooLarge, TargetTooLong, Misdirected, HeadTooLarge,
+		RouteNotFound, MethodNotAllowed, AmbiguousPath, BadRequest, PlainHTTP, BodyTooLarge, TargetTooLong, Misdirected, HeadTooLarge,
 		ExpectationFailed, NotImplemented, VersionNotSupported, RequestTimeout, TooManyConnections, LoopDetected,
-		UpstreamUnreachable, UpstreamInvalid, UpstreamClosed, UpstreamTimeout, NoTarget, ClientGone,
-		PolicyFailed, PolicyUnavailable, Internal,
+		UpstreamUnreachable, UpstreamUntrusted, UpstreamNoUpgrade, UpstreamInvalid, UpstreamClosed, UpstreamTimeout, NoTarget, ClientGone,
+		WebSocketVersion, TooManyUpgrades, TooManyUpgradesOfConsumer, PolicyFailed, PolicyUnavailable, Internal,
 	}
 }

@@ -164,7 +164,7 @@ func TestNobodyWithAWeight(t *testing.T) {
 				}
 			}, []string{"a:1", "b:1", "c:1"}[:n]...))
 			if got := u.balance.pick(0, nil, false); got != nil {
-				t.Errorf("%s of %d: %s", balance, n, got.address)
+				t.Errorf("%s of %d: %s", balance, n, got.end.address)
 			}
 			if _, code := send(t, u, ask("GET")); code != "no_target" {
 				t.Errorf("%s of %d: %q", balance, n, code)
@@ -208,11 +208,12 @@ func TestRoundRobinIsExact(t *testing.T) {
 }
 
 func TestRoundRobinIsSpreadEvenly(t *testing.T) {
-	a, b, c := &target{weight: 5, address: "a"}, &target{weight: 1, address: "b"}, &target{weight: 1, address: "c"}
+	a := &target{weight: 5, end: endpoint{address: "a"}}
+	b, c := &target{weight: 1, end: endpoint{address: "b"}}, &target{weight: 1, end: endpoint{address: "c"}}
 	r := newRoundRobin([]*target{a, b, c})
 	var got strings.Builder
 	for range 14 {
-		got.WriteString(r.pick(0, nil, false).address)
+		got.WriteString(r.pick(0, nil, false).end.address)
 	}
 	if got.String() != "aabacaaaabacaa" {
 		t.Errorf("%s", got.String())
@@ -233,11 +234,11 @@ func TestWhoIsChosenWhenSomeAreOut(t *testing.T) {
 		picks := func(avoid *target) (got string) {
 			seen := map[string]bool{}
 			for range 200 {
-				seen[u.balance.pick(0, avoid, false).address[:1]] = true
+				seen[u.balance.pick(0, avoid, false).end.address[:1]] = true
 			}
 			for _, t := range u.targets {
-				if seen[t.address[:1]] {
-					got += t.address[:1]
+				if seen[t.end.address[:1]] {
+					got += t.end.address[:1]
 				}
 			}
 			return got
@@ -258,7 +259,7 @@ func TestWhoIsChosenWhenSomeAreOut(t *testing.T) {
 		a.down.Store(true)
 		check("none is left", picks(nil), "abc") // fail-open
 		if got := u.balance.pick(0, b, true); got != b {
-			t.Errorf("%s: the same was wanted, got %s", balance, got.address)
+			t.Errorf("%s: the same was wanted, got %s", balance, got.end.address)
 		}
 		b.weight, c.weight = 0, 0
 		if got := u.balance.pick(0, a, false); got != a {

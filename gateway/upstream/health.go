@@ -3,12 +3,15 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"headgate/config/model"
 )
 
 // maxProbeBody is how much of a probe's answer is read, so that its connection can be used again.
@@ -19,8 +22,13 @@ type probes struct {
 	upstream *Upstream
 	mu       sync.Mutex
 	cancel   context.CancelFunc
-	client   *http.Client
 	running  sync.WaitGroup
+}
+
+// probe asks one target in one way, over connections of its own. A new one is made when the target's identity changes.
+type probe interface {
+	ask(ctx context.Context) error
+	close()
 }
 
 func (p *probes) start() {
@@ -31,14 +39,6 @@ func (p *probes) start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
-	p.client = &http.Client{
-		Timeout: p.upstream.config.Health.Timeout,
-		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: p.upstream.config.Timeouts.Connect}).DialContext,
-			MaxIdleConnsPerHost: 1, DisableCompression: true,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	for _, t := range p.upstream.targets {
 		p.running.Go(func() { p.watch(ctx, t) })
 	}
@@ -50,7 +50,6 @@ func (p *probes) stop() {
 	if p.cancel != nil {
 		p.cancel()
 		p.running.Wait()
-		p.client.CloseIdleConnections()
 		p.cancel = nil
 	}
 }
@@ -59,8 +58,15 @@ func (p *probes) watch(ctx context.Context, t *target) {
 	h := p.upstream.config.Health
 	ticker := time.NewTicker(h.Interval)
 	defer ticker.Stop()
+	through := t.pool.Load()
+	how := newProbe(h, through)
+	defer func() { how.close() }()
 	for bad, good := 0, 0; ; {
-		err := p.probe(ctx, "http://"+t.address+h.Path, t.plan.Host)
+		if now := t.pool.Load(); now != through {
+			how.close()
+			through, how = now, newProbe(h, now)
+		}
+		err := once(ctx, how, h.Timeout)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -83,23 +89,96 @@ func (p *probes) watch(ctx context.Context, t *target) {
 	}
 }
 
+func once(ctx context.Context, p probe, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return p.ask(ctx)
+}
+
+func newProbe(h *model.Health, p *pool) probe {
+	switch {
+	case h.TCP:
+		return tcpProbe{p}
+	default:
+		return newHTTPProbe(h.Path, p)
+	}
+}
+
 func (t *target) turn(down bool, why string) {
 	t.why.Store(&why)
 	t.down.Store(down)
 	if down {
-		t.upstream.env.Log.Warn("a target is unhealthy", "upstream", t.upstream.Name, "target", t.address, "error", why)
+		t.upstream.env.Log.Warn("a target is unhealthy", "upstream", t.upstream.Name, "target", t.end.address, "error", why)
 		return
 	}
-	t.upstream.env.Log.Info("a target is healthy again", "upstream", t.upstream.Name, "target", t.address)
+	t.upstream.env.Log.Info("a target is healthy again", "upstream", t.upstream.Name, "target", t.end.address)
 }
 
-// probe asks once, by the host name that requests are sent with unless that is the client's; 2xx and 3xx are well.
-func (p *probes) probe(ctx context.Context, url, host string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// tcpProbe is well when a connection opens, over TLS with its handshake.
+type tcpProbe struct{ pool *pool }
+
+func (p tcpProbe) ask(ctx context.Context) error {
+	c, err := p.pool.open(ctx, nil, p.pool.tls)
 	if err != nil {
 		return err
 	}
-	r.Host = cmp.Or(host, r.Host)
+	return c.Close()
+}
+
+func (p tcpProbe) close() {}
+
+// httpProbe asks by GET, in the version of HTTP that requests are sent in.
+type httpProbe struct {
+	client    *http.Client
+	transport *http.Transport
+	url, host string
+}
+
+func newHTTPProbe(path string, p *pool) *httpProbe {
+	t := p.target
+	scheme := "http://"
+	if t.end.secure {
+		scheme = "https://"
+	}
+	var speaks http.Protocols
+	speaks.SetHTTP1(t.version != versionH2)
+	speaks.SetHTTP2(t.version != versionH1)
+	speaks.SetUnencryptedHTTP2(t.version == versionH2)
+	transport := &http.Transport{DialContext: p.dialProbe, MaxIdleConnsPerHost: 1, DisableCompression: true, Protocols: &speaks}
+	if p.tls != nil {
+		transport.TLSClientConfig = p.tls.Clone()
+	}
+	return &httpProbe{
+		client: &http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		transport: transport, url: scheme + t.end.address + path, host: t.plan.Host,
+	}
+}
+
+// dialProbe opens a connection of our own, which is no client's.
+func (p *pool) dialProbe(ctx context.Context, network, address string) (net.Conn, error) {
+	u := p.target.upstream
+	c, err := (&net.Dialer{Timeout: u.config.Timeouts.Connect}).DialContext(ctx, network, address)
+	if err != nil || !u.proxied() {
+		return c, err
+	}
+	if _, err := c.Write(u.appendProxyHeader(nil, nil, nil)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (p *httpProbe) close() { p.transport.CloseIdleConnections() }
+
+// ask asks once, by the host name that requests are sent with unless that is the client's; 2xx and 3xx are well.
+func (p *httpProbe) ask(ctx context.Context) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
+	if err != nil {
+		return err
+	}
+	r.Host = cmp.Or(p.host, r.Host)
 	r.Header.Set("User-Agent", "headgate-probe")
 	answer, err := p.client.Do(r)
 	if err != nil {
@@ -110,7 +189,7 @@ func (p *probes) probe(ctx context.Context, url, host string) error {
 		return err
 	}
 	if answer.StatusCode < 200 || answer.StatusCode > 399 {
-		return fmt.Errorf("GET %s answered %d", url, answer.StatusCode)
+		return fmt.Errorf("GET %s answered %d", p.url, answer.StatusCode)
 	}
 	return nil
 }

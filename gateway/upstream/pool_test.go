@@ -10,12 +10,12 @@ import (
 )
 
 // pool returns a pool of one shard, so that its order can be seen.
-func pool(limit int) *idlePool {
+func idleOf(limit int) *idlePool {
 	return &idlePool{shards: make([]idleShard, 1), limit: limit}
 }
 
 func TestTheConnectionUsedLastIsTakenFirst(t *testing.T) {
-	p, s := pool(10), sock.NewSweeper()
+	p, s := idleOf(10), sock.NewSweeper()
 	var conns []*h1.Conn
 	for range 3 {
 		c, _ := connection(t, s)
@@ -34,7 +34,7 @@ func TestTheConnectionUsedLastIsTakenFirst(t *testing.T) {
 
 func TestAPoolKeepsNoMoreThanItsLimit(t *testing.T) {
 	for _, limit := range []int{0, 1, 3} {
-		p, s := pool(limit), sock.NewSweeper()
+		p, s := idleOf(limit), sock.NewSweeper()
 		for range 5 {
 			c, _ := connection(t, s)
 			p.put(0, c)
@@ -74,7 +74,7 @@ func TestConnectionsThatAreOfNoUseAreClosedAndNotTaken(t *testing.T) {
 		"interrupted in a call": func(c *h1.Conn, _ io.WriteCloser) { c.Interrupt() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, s := pool(10), sock.NewSweeper()
+			p, s := idleOf(10), sock.NewSweeper()
 			good, _ := connection(t, s)
 			bad, far := connection(t, s)
 			good.Idle, bad.Idle = 10*time.Second, 10*time.Second
@@ -93,7 +93,7 @@ func TestConnectionsThatAreOfNoUseAreClosedAndNotTaken(t *testing.T) {
 }
 
 func TestPruningClosesWhatHasGrownOld(t *testing.T) {
-	p, s := pool(10), sock.NewSweeper()
+	p, s := idleOf(10), sock.NewSweeper()
 	for i := range 6 {
 		c, _ := connection(t, s)
 		c.Idle = time.Duration(i) * time.Second
@@ -113,7 +113,7 @@ func TestPruningClosesWhatHasGrownOld(t *testing.T) {
 }
 
 func TestAClosedPoolKeepsNothing(t *testing.T) {
-	p, s := pool(10), sock.NewSweeper()
+	p, s := idleOf(10), sock.NewSweeper()
 	a, _ := connection(t, s)
 	b, _ := connection(t, s)
 	p.put(0, a)

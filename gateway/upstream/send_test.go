@@ -239,7 +239,7 @@ func TestTargetsThatCannotBeAreRefused(t *testing.T) {
 		{"http://[::1]:81", "[::1]:81", ""},
 		{"http://[::1]", "[::1]:80", ""},
 		{"a.example:81", "", "is not a target"},
-		{"https://a.example", "", "TLS"},
+		{"https://a.example", "a.example:443", ""},
 		{"ftp://a.example", "", "is not a target"},
 		{"http://", "", "is not a target"},
 		{"http://a.example/api", "", "rewrite"},
@@ -249,7 +249,7 @@ func TestTargetsThatCannotBeAreRefused(t *testing.T) {
 	} {
 		u, err := New("shop", model.Upstream{Targets: []model.Target{{URL: test.url, Weight: 1}}}, env(io.Discard))
 		switch {
-		case test.problem == "" && (err != nil || u.targets[0].address != test.address):
+		case test.problem == "" && (err != nil || u.targets[0].end.address != test.address):
 			t.Errorf("%s: %v", test.url, err)
 		case test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)):
 			t.Errorf("%s: %v, want %q", test.url, err, test.problem)

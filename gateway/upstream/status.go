@@ -32,7 +32,7 @@ func (u *Upstream) Status() Status {
 	now := u.env.Sweeper.Coarse()
 	for _, t := range u.targets {
 		ts := TargetStatus{
-			Address: t.address, Weight: t.weight, State: "available", InFlight: t.inFlight.Load(), Idle: t.idle.len(),
+			Address: t.end.address, Weight: t.weight, State: "available", InFlight: t.inFlight.Load(), Idle: t.pool.Load().idle.len(),
 			Failures: t.failures.Load(), LatencyMS: math.Float64frombits(t.latency.Load()) * 1000,
 		}
 		switch until := time.Duration(t.until.Load()); {

@@ -1,28 +1,24 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"math"
-	"net"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"headgate/config/model"
 	"headgate/gateway/exchange"
 	"headgate/gateway/wire/h1"
-	"headgate/internal/sock"
 )
 
 // target is one address of a service and everything known about it.
 type target struct {
 	upstream *Upstream
-	address  string // host:port
+	end      endpoint
+	version  version
 	weight   int64
 	plan     h1.Plan
-	idle     idlePool
-	owners   []owner
+	pool     atomic.Pointer[pool]
 
 	inFlight  atomic.Int64
 	latency   atomic.Uint64 // bits of a float64: seconds, peak-sensitive moving average
@@ -34,73 +30,19 @@ type target struct {
 	why       atomic.Pointer[string]
 }
 
-func newTarget(u *Upstream, m model.Target, address string) *target {
-	t := &target{upstream: u, address: address, weight: int64(m.Weight)}
+func newTarget(u *Upstream, m model.Target, e endpoint) *target {
 	c := &u.config
-	t.plan = h1.Plan{Limits: &replyLimits, Target: address, Response: c.Timeouts.Response, Idle: c.Timeouts.Idle}
+	t := &target{upstream: u, end: e, version: versionOf(e, c.Protocol), weight: int64(m.Weight)}
+	t.plan = h1.Plan{Limits: &replyLimits, Target: e.address, Response: c.Timeouts.Response, Idle: c.Timeouts.Idle}
 	switch c.Host {
 	case "pass":
 	case "target":
-		t.plan.Host = address
+		t.plan.Host = e.address
 	default:
 		t.plan.Host = c.Host
 	}
-	t.idle.init(c.Pool.IdlePerTarget)
-	t.owners = make([]owner, len(t.idle.shards))
-	for i := range t.owners {
-		t.owners[i] = owner{t, uint32(i)}
-	}
+	t.pool.Store(newPool(t, u.identity.Load()))
 	return t
-}
-
-// owner takes connections back for the shard that they were used by. There is one for each shard, so that handing one
-// to a call allocates nothing.
-type owner struct {
-	target *target
-	shard  uint32
-}
-
-func (t *target) ownerOf(shard uint32) *owner { return &t.owners[shard%uint32(len(t.owners))] }
-
-// Free implements h1.Owner.
-func (o *owner) Free(c *h1.Conn, reusable bool) {
-	if reusable {
-		c.Idle = o.target.upstream.env.Sweeper.Coarse()
-		o.target.idle.put(o.shard, c)
-	}
-}
-
-// dial opens a connection.
-func (t *target) dial(x *exchange.Exchange) (*h1.Conn, error) {
-	ctx, cancel := context.WithTimeout(x.Context(), t.upstream.config.Timeouts.Connect)
-	defer cancel()
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", t.address)
-	if err != nil {
-		if x.Cancel != nil && x.Cancel.Canceled() {
-			return nil, &exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: err}
-		}
-		e := &exchange.Error{Code: exchange.UpstreamUnreachable, Source: exchange.FromUpstream, Retry: true, Cause: err}
-		if ownShortage(err) {
-			e.Source = exchange.FromGateway
-		}
-		return nil, e
-	}
-	sc, err := sock.New(nc, t.upstream.env.Sweeper, nil)
-	if err != nil {
-		return nil, &exchange.Error{Code: exchange.Internal, Source: exchange.FromGateway, Cause: errors.Join(err, nc.Close())}
-	}
-	return &h1.Conn{Conn: sc, Opened: t.upstream.env.Sweeper.Coarse()}, nil
-}
-
-// ownShortage reports whether this machine is out of what a connection needs, of which no target is to blame.
-func ownShortage(err error) bool {
-	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // judge learns from how a call went. A reused connection that had died says nothing about the target, and a client that
@@ -117,6 +59,11 @@ func (t *target) judge(x *exchange.Exchange, err error, reused bool, took time.D
 		t.failed(took)
 		return
 	}
+	t.succeeded(took)
+}
+
+// succeeded forgives what was before.
+func (t *target) succeeded(took time.Duration) {
 	if t.failures.Load() != 0 {
 		t.failures.Store(0)
 	}
@@ -169,7 +116,7 @@ func (t *target) failed(took time.Duration) {
 	pause := min(c.For<<(times-1), maxEjectionFactor*c.For)
 	t.until.Store(int64(now + pause))
 	t.failures.Store(0)
-	t.upstream.env.Log.Warn("a target is ejected", "upstream", t.upstream.Name, "target", t.address, "failures", n, "for", pause)
+	t.upstream.env.Log.Warn("a target is ejected", "upstream", t.upstream.Name, "target", t.end.address, "failures", n, "for", pause)
 }
 
 // available reports whether the target takes new requests.

@@ -3,13 +3,12 @@ package upstream
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/url"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/gateway/exchange"
 	"headgate/gateway/wire/h1"
@@ -28,12 +27,16 @@ type Env struct {
 
 // Upstream is a service: its targets, ready to be asked. It outlives reloads that do not change it.
 type Upstream struct {
-	Name    string
-	config  model.Upstream
-	env     Env
-	targets []*target
-	balance balancer
-	probes  *probes
+	Name       string
+	config     model.Upstream
+	env        Env
+	targets    []*target
+	balance    balancer
+	probes     *probes
+	handshakes handshakes
+	identity   atomic.Pointer[identity]
+	renewing   sync.Mutex // held while the identity is replaced
+	closed     bool       // under renewing
 }
 
 const (
@@ -47,48 +50,24 @@ const (
 
 var replyLimits = h1.Limits{Head: maxReplyHead, Fields: maxReplyFields}
 
-// New wires an upstream: no connection is made and no goroutine started. Errors point into the upstream's document.
+// New wires an upstream: no connection is made and no goroutine started, but the files that it names are read. Errors
+// point into the upstream's document.
 func New(name string, m model.Upstream, env Env) (*Upstream, error) {
-	u := &Upstream{Name: name, config: m, env: env}
-	var errs []error
+	u := &Upstream{Name: name, config: m, env: env, handshakes: handshakes{name, env.Metrics}}
+	ends, err := readTargets(&m)
+	id, tlsErr := readIdentity(m.TLS)
+	if err := errors.Join(err, tlsErr, check(&m, ends)); err != nil {
+		return nil, err
+	}
+	u.identity.Store(id)
 	for i, t := range m.Targets {
-		address, err := targetAddress(t.URL)
-		if err != nil {
-			errs = append(errs, decode.At(fmt.Sprintf("targets.%d", i), "%w", err))
-			continue
-		}
-		u.targets = append(u.targets, newTarget(u, t, address))
-	}
-	if len(m.Targets) == 0 {
-		errs = append(errs, decode.At("targets", "an upstream needs at least one target, such as http://10.0.0.4:9000"))
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+		u.targets = append(u.targets, newTarget(u, t, ends[i]))
 	}
 	u.balance = newBalancer(m.Balance, u.targets, rand.Uint64)
 	if m.Health != nil {
 		u.probes = &probes{upstream: u}
 	}
 	return u, nil
-}
-
-// targetAddress reads http://host[:port] into a host:port to dial.
-func targetAddress(s string) (string, error) {
-	t, err := url.Parse(s)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("%q is not a URL; write http://host:port", s)
-	case t.Scheme == "https":
-		return "", fmt.Errorf("%q: targets over TLS are not available in this version; write http://host:port", s)
-	case t.Scheme != "http" || t.Hostname() == "":
-		return "", fmt.Errorf("%q is not a target; write http://host:port", s)
-	case t.User != nil || t.RawQuery != "" || t.Fragment != "" || (t.Path != "" && t.Path != "/"):
-		return "", fmt.Errorf("%q has more than a host and a port; a path belongs into a route's rewrite", s)
-	}
-	if t.Port() == "" {
-		return t.Host + ":80", nil
-	}
-	return t.Host, nil
 }
 
 // Start begins what runs beside the requests: probes and metrics. It is called when a document that uses the upstream
@@ -107,7 +86,7 @@ func (u *Upstream) Close() error {
 	}
 	u.env.Metrics.Collect("upstream/"+u.Name, nil)
 	for _, t := range u.targets {
-		t.idle.close()
+		t.pool.Load().close()
 	}
 	return nil
 }
@@ -115,7 +94,7 @@ func (u *Upstream) Close() error {
 // Tidy closes connections that have been idle for too long; it is called every few seconds.
 func (u *Upstream) Tidy() {
 	for _, t := range u.targets {
-		t.idle.prune(u.env.Sweeper.Coarse() - u.config.Pool.IdleTimeout)
+		t.pool.Load().prune(u.env.Sweeper.Coarse() - u.config.Pool.IdleTimeout)
 	}
 }
 
@@ -130,7 +109,7 @@ func (u *Upstream) Send(x *exchange.Exchange) (Call, error) {
 	a := attempt{upstream: u, x: x, began: began}
 	call, err := a.run()
 	if a.target != nil {
-		x.Usage.Target = a.target.address
+		x.Usage.Target = a.target.end.address
 	}
 	x.Usage.UpstreamTime = a.took
 	if err != nil {
@@ -158,6 +137,9 @@ func (a *attempt) run() (*h1.Call, error) {
 			err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
 			break
 		}
+		if a.target == previous && !same { // it has just failed, and there is nobody else to ask
+			break
+		}
 		a.x.Usage.Attempts++
 		var reused bool
 		if reused, err = a.try(fresh); err == nil {
@@ -177,21 +159,22 @@ func (a *attempt) run() (*h1.Call, error) {
 // try makes one call on an idle connection or, with fresh or when there is none, on a new one.
 func (a *attempt) try(fresh bool) (reused bool, err error) {
 	t, x := a.target, a.x
+	p := t.pool.Load()
 	var conn *h1.Conn
 	if !fresh {
-		conn = t.idle.take(x.Shard, a.upstream.env.Sweeper.Coarse()-a.upstream.config.Pool.IdleTimeout)
+		conn = p.idle.take(x.Shard, a.upstream.env.Sweeper.Coarse()-a.upstream.config.Pool.IdleTimeout)
 	}
 	before := a.took // by tries that were another target's doing
 	t.inFlight.Add(1)
 	if reused = conn != nil; !reused {
-		conn, err = t.dial(x)
+		conn, err = p.dial(x)
 	}
 	if err == nil {
 		if a.call == nil {
 			a.call = h1.NewCall(&t.plan)
 			a.whole = a.call.Prepare(x)
 		}
-		err = a.call.Do(x, conn, t.ownerOf(x.Shard), a.whole)
+		err = a.call.Do(x, conn, p.ownerOf(x.Shard), a.whole)
 	}
 	t.inFlight.Add(-1)
 	a.took = a.upstream.env.Clock.Now().Sub(a.began)
@@ -207,8 +190,12 @@ func (a *attempt) again(err error, reused bool) bool {
 	if !errors.As(err, &e) || !e.Retry {
 		return false
 	}
-	if e.Code == exchange.UpstreamUnreachable { // not sent there: worth a try where there is somebody else to ask
-		return len(a.upstream.targets) > 1 && (a.call == nil || a.suitsAll())
+	targets := len(a.upstream.targets)
+	switch e.Code { // not sent there: worth a try where there is somebody else to ask
+	case exchange.UpstreamUnreachable:
+		return targets > 1 && (a.call == nil || a.suitsAll())
+	case exchange.UpstreamUntrusted: // which will not be another answer the second time
+		return a.x.Usage.Attempts < targets && (a.call == nil || a.suitsAll())
 	}
 	return reused && a.whole && !a.call.Begun() && idempotent(a.x.Request.Method)
 }

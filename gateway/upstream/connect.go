@@ -1,0 +1,50 @@
+package upstream
+
+import (
+	"sync"
+
+	"headgate/gateway/exchange"
+	"headgate/internal/sock"
+)
+
+// Raw reports whether the targets carry bytes and no HTTP (tcp:// and tls://): such an upstream is for TCP listeners only.
+func (u *Upstream) Raw() bool { return u.targets[0].end.raw }
+
+// Dial opens a connection to a target for bytes that are not ours to understand, as TCP listeners do: chosen as for a
+// request, with its PROXY header and its TLS handshake made, and told in x.Usage. A target that cannot be reached is
+// counted as failing and another one is asked. x says who the client is and may be canceled meanwhile.
+//
+// The connection is the caller's to close; release must be called at its end, once or more. The error is always an
+// *exchange.Error, and then there is neither.
+func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err error) {
+	began := u.env.Clock.Now()
+	x.Usage.UpstreamStart = began.Sub(x.Start)
+	var t *target
+	for x.Usage.Attempts < maxAttempts {
+		previous := t
+		if t = u.balance.pick(u.env.Sweeper.Coarse(), previous, false); t == nil {
+			return nil, nil, &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
+		}
+		if t == previous { // nobody else to ask
+			break
+		}
+		x.Usage.Attempts++
+		x.Usage.Target = t.end.address
+		t.inFlight.Add(1)
+		var open opened
+		p := t.pool.Load()
+		open, err = p.open(x.Context(), &x.Client, p.tls)
+		x.Usage.UpstreamTime = u.env.Clock.Now().Sub(began)
+		if err == nil {
+			t.succeeded(x.Usage.UpstreamTime)
+			return open.Conn, sync.OnceFunc(func() { t.inFlight.Add(-1) }), nil
+		}
+		t.inFlight.Add(-1)
+		err = dialError(x, err)
+		t.judge(x, err, false, x.Usage.UpstreamTime)
+		if e, ok := err.(*exchange.Error); !ok || !e.Retry {
+			break
+		}
+	}
+	return nil, nil, err
+}

@@ -1,0 +1,188 @@
+package upstream
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"headgate/config/decode"
+	"headgate/config/model"
+)
+
+// identity is whom we believe and who we are towards targets over TLS, read from the document and the files that it
+// names. It is immutable: when a file changes, a new one takes its place, and with it new pools and a new session cache.
+type identity struct {
+	base     *tls.Config // of every target, without its name and protocols
+	name     string      // asked for and verified instead of the target's host; "": that
+	insecure bool
+	notAfter time.Time // of our own certificate; zero: there is none
+	stamps   []stamp
+}
+
+const (
+	// maxSessions bounds the sessions kept for resumption: one for each name that targets are asked by is enough.
+	maxSessions = 64
+	// maxPEM bounds a file with certificates, so that a wrong path does not fill the memory.
+	maxPEM = 8 << 20
+)
+
+// stamp is what a file looked like when it was read.
+type stamp struct {
+	path     string
+	modified time.Time
+	size     int64
+}
+
+// files reads files and remembers what they looked like.
+type files struct{ stamps []stamp }
+
+// read returns a file's content. It is stamped before it is read: a change in between is noticed the next time.
+func (f *files) read(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	f.stamps = append(f.stamps, stampOf(path, info))
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no file", path)
+	case info.Size() > maxPEM:
+		return nil, fmt.Errorf("%s has %d bytes, which is no PEM file of certificates; at most %d", path, info.Size(), maxPEM)
+	}
+	return os.ReadFile(path)
+}
+
+func stampOf(path string, info os.FileInfo) stamp {
+	if info == nil {
+		return stamp{path: path}
+	}
+	return stamp{path, info.ModTime(), info.Size()}
+}
+
+// changed reports whether a file looks different from when it was read.
+func (id *identity) changed() bool {
+	for _, s := range id.stamps {
+		info, err := os.Stat(s.path)
+		if err != nil {
+			info = nil
+		}
+		if now := stampOf(s.path, info); now.size != s.size || !now.modified.Equal(s.modified) {
+			return true
+		}
+	}
+	return false
+}
+
+// readIdentity reads the document's tls section; m may be nil. The stamps are there even when it fails, so that whoever
+// waits for a file to become right learns when to look again.
+func readIdentity(m *model.UpstreamTLS) (*identity, error) {
+	if m == nil {
+		m = new(model.UpstreamTLS)
+	}
+	var f files
+	var errs []error
+	id := &identity{name: m.ServerName, insecure: m.Insecure}
+	id.base = &tls.Config{
+		MinVersion: tls.VersionTLS12, InsecureSkipVerify: m.Insecure, ClientSessionCache: tls.NewLRUClientSessionCache(maxSessions),
+	}
+	if len(m.CA) > 0 {
+		id.base.RootCAs = x509.NewCertPool()
+		for i, path := range m.CA {
+			if err := addAuthorities(id.base.RootCAs, &f, path); err != nil {
+				errs = append(errs, decode.At(fmt.Sprintf("tls.ca.%d", i), "%w; name a PEM file of certificates", err))
+			}
+		}
+	}
+	if c := m.Certificate; c != nil {
+		own, err := readCertificate(&f, c)
+		if err != nil {
+			errs = append(errs, err)
+		} else {
+			id.base.Certificates, id.notAfter = []tls.Certificate{own}, own.Leaf.NotAfter
+		}
+	}
+	if len(m.Pins) > 0 {
+		pins, err := readPins(m.Pins)
+		errs = append(errs, err)
+		id.base.VerifyConnection = pins.verify
+	}
+	id.stamps = f.stamps
+	return id, errors.Join(errs...)
+}
+
+func addAuthorities(pool *x509.CertPool, f *files, path string) error {
+	text, err := f.read(path)
+	if err == nil && !pool.AppendCertsFromPEM(text) {
+		err = fmt.Errorf("%s holds no certificate", path)
+	}
+	return err
+}
+
+// readCertificate reads our own certificate and its key. Errors name the file and its place, never what is in it.
+func readCertificate(f *files, c *model.Certificate) (tls.Certificate, error) {
+	chain, err := f.read(c.Cert)
+	if err != nil {
+		return tls.Certificate{}, decode.At("tls.certificate.cert", "%w; name a PEM file: the certificate, then its intermediates", err)
+	}
+	key, err := f.read(c.Key)
+	if err != nil {
+		return tls.Certificate{}, decode.At("tls.certificate.key", "%w; name a PEM file of the private key", err)
+	}
+	own, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return own, decode.At("tls.certificate", "%s and %s do not go together: %w", c.Cert, c.Key, err)
+	}
+	return own, nil
+}
+
+// pins are SHA-256 hashes of public keys (SubjectPublicKeyInfo), as in RFC 7469.
+type pins map[[sha256.Size]byte]bool
+
+func readPins(list []string) (pins, error) {
+	p := pins{}
+	var errs []error
+	for i, s := range list {
+		hash, err := base64.StdEncoding.DecodeString(string(bytes.TrimPrefix([]byte(s), []byte("sha256/"))))
+		if err != nil || len(hash) != sha256.Size {
+			errs = append(errs, decode.At(fmt.Sprintf("tls.pins.%d", i), "%q is not sha256/ and the base64 of 32 bytes", s))
+			continue
+		}
+		p[[sha256.Size]byte(hash)] = true
+	}
+	return p, errors.Join(errs...)
+}
+
+// errPin says that a target's chain is in order and yet none of its keys is one that the document names.
+var errPin = errors.New("no public key of the certificate's chain is among the pins")
+
+// verify wants a pinned key in the chain that was verified. Where nothing is verified, only the target's own certificate
+// counts: it has proven to have that key, while anybody can send the rest of a chain.
+func (p pins) verify(state tls.ConnectionState) error {
+	chains := state.VerifiedChains
+	if len(chains) == 0 && len(state.PeerCertificates) > 0 {
+		chains = [][]*x509.Certificate{state.PeerCertificates[:1]}
+	}
+	for _, chain := range chains {
+		for _, c := range chain {
+			if p[sha256.Sum256(c.RawSubjectPublicKeyInfo)] {
+				return nil
+			}
+		}
+	}
+	return errPin
+}
+
+// config returns what a handshake with a target takes. offer are the protocols by their ALPN names (RFC 7301).
+func (id *identity) config(e endpoint, offer ...string) *tls.Config {
+	c := id.base.Clone()
+	c.ServerName, c.NextProtos = e.host, offer
+	if id.name != "" {
+		c.ServerName = id.name
+	}
+	return c
+}
