@@ -11,6 +11,7 @@ type eachState struct {
 	handle func() bool
 	fd     uintptr
 	held   bool // the descriptor may be used directly: the runtime keeps it open
+	duplex bool // never: somebody else writes
 	tried  bool // a whole round has been made: from then on a short read is trusted
 	trusts bool // waiting without having looked: the sweeper may be looking instead
 }
@@ -29,7 +30,7 @@ func (b *Reader) Each(handle func() bool) error {
 	for c.distrust() && err != nil { // the sweeper has seen the end: read up to it
 		err = c.raw.Read(c.each.call)
 	}
-	c.each.handle, c.each.held = nil, false
+	c.each.handle = nil
 	_, err = c.result(&c.in, err)
 	return err
 }
@@ -76,10 +77,7 @@ func (c *Conn) eachCall(fd uintptr) bool {
 			}
 			b.w, short = n, n < len(room) && l.over == nil
 		}
-		e.fd, e.held = fd, true
-		goOn := e.handle()
-		e.held = false
-		if !goOn {
+		if goOn := e.run(fd); !goOn {
 			return true
 		}
 		if short && e.tried {
@@ -90,6 +88,21 @@ func (c *Conn) eachCall(fd uintptr) bool {
 		e.tried, l.trust = true, true
 	}
 }
+
+// run calls handle, which may write to the descriptor unless another goroutine does.
+func (e *eachState) run(fd uintptr) bool {
+	if e.duplex {
+		return e.handle()
+	}
+	e.fd, e.held = fd, true
+	goOn := e.handle()
+	e.held = false
+	return goOn
+}
+
+// Duplex says that from now on one goroutine calls Each while another one writes. It must be called before the second one
+// begins.
+func (c *Conn) Duplex() { c.each.duplex = true }
 
 // waitOnTrust waits for news without having looked.
 func (c *Conn) waitOnTrust() {
