@@ -107,7 +107,15 @@ func (n *door) configure(name string, config *engine.Door) {
 
 // greeting is what a connection of the door goes through before it is served, and by whom.
 func (n *door) greeting(config *engine.Door) *listen.Greeting {
-	return &listen.Greeting{TLS: handshake(config.Config.TLS), Server: func(*exchange.Client) listen.Server { return n.h1 }}
+	return &listen.Greeting{TLS: handshake(config), Server: func(*exchange.Client) listen.Server { return n.h1 }}
+}
+
+// handshake returns the step that encrypts a connection; nil: the door is in clear.
+func handshake(config *engine.Door) listen.Step {
+	if config.TLS == nil {
+		return nil
+	}
+	return config.TLS.Greet
 }
 
 func openLimits(l *model.ListenerLimits) listen.Limits {

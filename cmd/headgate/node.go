@@ -11,6 +11,7 @@ import (
 	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/config/source"
+	"headgate/gateway/listen/secure"
 	"headgate/gateway/upstream"
 	"headgate/internal/clock"
 )
@@ -182,6 +183,7 @@ type status struct {
 	Document  documentStatus    `json:"document"`
 	Refused   *refusal          `json:"refused_document,omitempty"`
 	Listeners []doorStatus      `json:"listeners"`
+	Certs     []secure.Status   `json:"certificates"`
 	Upstreams []upstream.Status `json:"upstreams"`
 	APIs      []apiStatus       `json:"apis"`
 	Consumers int               `json:"consumers"`
@@ -208,7 +210,9 @@ type routeStatus struct {
 
 // Status implements local.Node.
 func (n *node) Status() any {
-	st := status{Version: buildVersion(), Started: n.started, Ready: "ready", Refused: n.refused.Load(), Listeners: n.doors.status()}
+	st := status{
+		Version: buildVersion(), Started: n.started, Ready: "ready", Refused: n.refused.Load(), Listeners: n.doors.status(), Certs: n.secure.Status(),
+	}
 	if err := n.Ready(); err != nil {
 		st.Ready = err.Error()
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"headgate/gateway/compile"
 	"headgate/gateway/engine"
 	"headgate/gateway/expr"
+	"headgate/gateway/listen/secure"
 	"headgate/gateway/record"
 	"headgate/gateway/upstream"
 	"headgate/internal/clock"
@@ -37,16 +39,19 @@ type parts struct {
 	record   *record.Recorder
 	compiler *compile.Compiler
 	engine   *engine.Engine
+	secure   *secure.Keeper
 }
 
 func newParts(c clock.Clock, log *slog.Logger) *parts {
 	p := &parts{clock: c, log: log, metrics: metric.NewRegistry(), events: &event.Log{}, sweeper: sock.NewSweeper()}
 	p.expr = expr.New(p.metrics)
 	p.record = record.New(record.Config{Clock: c, Metrics: p.metrics, Log: log, Events: p.events, Version: buildVersion()})
+	p.secure = secure.New(secure.Options{Clock: c, Log: log, Metrics: p.metrics, Random: rand.Reader})
 	p.compiler = compile.New(compile.Options{
 		Kinds: policies.Catalog(), Clock: c, Log: log, Metrics: p.metrics, Counters: counter.NewLocal(), Expr: p.expr, Record: p.record,
 		HTTP:     &http.Client{Timeout: outboundTimeout},
 		Upstream: upstream.Env{Sweeper: p.sweeper, Clock: c, Log: log, Metrics: p.metrics},
+		Secure:   p.secure,
 	})
 	p.engine = &engine.Engine{Record: p.record, Log: log}
 	return p

@@ -68,6 +68,8 @@ func run(ctx context.Context, path string, o runOptions, stderr io.Writer) error
 		{"sweeper", n.sweeper.Run},
 		// reads what exchanges recorded, publishes logs and traces
 		{"record", n.record.Run},
+		// reads files of certificates, publishes certificates and the keys of tickets
+		{"certificates", n.secure.Run},
 		// reads idle connections, closes the old ones
 		{"tidy", n.runTidy},
 		// reads operators' questions, publishes answers and documents

@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 
 	"headgate/config/decode"
 	"headgate/gateway/engine"
+	"headgate/gateway/listen/secure"
 	"headgate/gateway/policy"
 	"headgate/gateway/record"
 	"headgate/gateway/upstream"
@@ -38,6 +40,7 @@ type Options struct {
 	Expr     policy.Compiler
 	Record   *record.Recorder // gives routes their meters; nil: they have none, which does for checking and explaining
 	Upstream upstream.Env
+	Secure   *secure.Keeper // of certificates; nil: one of the compiler's own, which follows no changes of files
 }
 
 // Compiler compiles one document after the other. It is safe for concurrent use.
@@ -59,6 +62,7 @@ type live struct {
 	upstreams map[string]*service
 	global    *global
 	apis      map[string]*api
+	terms     []*secure.Terms
 }
 
 // Built counts the units that were built and not taken over from the snapshot before.
@@ -71,6 +75,9 @@ type Built struct {
 // New returns a compiler that has compiled nothing yet.
 func New(o Options) *Compiler {
 	c := &Compiler{options: o, kinds: map[string]policy.Kind{}, keeper: policy.NewKeeper()}
+	if c.options.Secure == nil {
+		c.options.Secure = secure.New(secure.Options{Clock: o.Clock, Log: o.Log, Metrics: o.Metrics, Random: rand.Reader})
+	}
 	for _, k := range o.Kinds {
 		c.kinds[k.Name] = k
 	}
@@ -116,14 +123,14 @@ func (c *Compiler) Compile(l *decode.Loaded) (*engine.Snapshot, decode.Problems)
 	}
 	j.routes(s)
 	if len(j.problems) > 0 {
-		if err := c.release(j.held); err != nil {
+		if err := errors.Join(c.release(j.held), j.closeTerms()); err != nil {
 			c.options.Log.Warn("what was compiled of a refused document did not close cleanly", "error", err)
 		}
 		return nil, j.problems.Sort()
 	}
 	s.Version, s.Compiled = j.version(), c.options.Clock.Now()
 	s.OnSwap = append(s.OnSwap, func() { c.consumers.publish(directory) }, func() { c.goLive(j) })
-	s.OnClose = append(s.OnClose, func() error { return c.release(j.held) })
+	s.OnClose = append(s.OnClose, func() error { return errors.Join(c.release(j.held), j.closeTerms()) })
 	return s, nil
 }
 
@@ -147,7 +154,13 @@ func (j *job) version() string {
 func (c *Compiler) goLive(j *job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, t := range c.live.terms {
+		t.Retire()
+	}
 	c.live = j.next
+	for _, t := range c.live.terms {
+		t.Live()
+	}
 	c.built.Upstreams += j.count.Upstreams
 	c.built.APIs += j.count.APIs
 	c.built.Policies += j.count.Policies

@@ -6,12 +6,15 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/gateway/engine"
+	"headgate/gateway/listen/secure"
 	"headgate/gateway/record"
 )
 
@@ -40,8 +43,39 @@ func (j *job) doors() map[string]*engine.Door {
 		}
 		addresses[l.Address] = name
 		doors[name] = engine.NewDoor(name, l, j.prefixes(l.Trusted, "listeners", name, "trusted_proxies"))
+		doors[name].TLS = j.terms(name, &l)
 	}
 	return doors
+}
+
+// terms compiles how a listener is encrypted; nil: in clear, or there was a problem.
+func (j *job) terms(name string, l *model.Listener) *secure.Terms {
+	if l.TLS == nil {
+		return nil
+	}
+	path := []string{"listeners", name, "tls"}
+	file, _, _ := j.loaded.At(path)
+	t, err := j.compiler.options.Secure.Compile(name, l, filepath.Dir(file))
+	for _, e := range decode.Flatten(err) {
+		var at *decode.PathError
+		if errors.As(e, &at) {
+			j.problem("invalid_value", e.Error(), slices.Concat(path, at.Path)...)
+			continue
+		}
+		j.problem("invalid_value", e.Error(), path...)
+	}
+	if t != nil {
+		j.next.terms = append(j.next.terms, t)
+	}
+	return t
+}
+
+// closeTerms gives up the listeners' certificates.
+func (j *job) closeTerms() (err error) {
+	for _, t := range j.next.terms {
+		err = errors.Join(err, t.Close())
+	}
+	return err
 }
 
 // prefixes reads addresses and CIDR ranges.

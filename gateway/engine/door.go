@@ -6,6 +6,7 @@ import (
 
 	"headgate/config/model"
 	"headgate/gateway/exchange"
+	"headgate/gateway/listen/secure"
 )
 
 // Door is a compiled listener: what is believed of those who come through it, and what it allows.
@@ -17,7 +18,8 @@ type Door struct {
 	EncodedSlash, EmptySegment bool // allowed in paths
 	XForwarded, RFC7239        bool // which headers tell the upstream about the client
 
-	HSTS string // the Strict-Transport-Security field of replies over TLS; "": none
+	TLS  *secure.Terms // how it is encrypted; nil: it is not
+	HSTS string        // the Strict-Transport-Security field of replies over TLS; "": none
 }
 
 // NewDoor compiles a listener whose addresses have been checked.

@@ -41,11 +41,18 @@ func (d *Door) secure(x *exchange.Exchange) {
 	}
 }
 
-// misdirected reports whether the connection's certificate is not for the host that is asked for: a client that reuses a
-// connection for another name must open one for that instead (RFC 9110 section 15.5.20, RFC 9113 section 9.1.1).
+// misdirected reports whether a request came over a connection that was opened for another host: a client may use one for
+// every name of the certificate that it was shown, and must open its own for others (RFC 9110 section 15.5.20, RFC 9113
+// section 9.1.1). What a client asked for in the handshake, it may ask for now, whatever certificate it was content with;
+// one that asked for nothing there, such as one that was given an address, has promised nothing. A trusted proxy carries
+// the hosts of others over connections of its own.
 func misdirected(x *exchange.Exchange) bool {
 	t := x.Client.TLS
-	return t != nil && t.Serves != nil && !t.Serves(hostOf(x.Request.Host))
+	if t == nil || t.Serves == nil || t.ServerName == "" || x.Client.Trusted {
+		return false
+	}
+	host := hostOf(x.Request.Host)
+	return !exchange.EqualFold(strings.TrimSuffix(host, "."), t.ServerName) && !t.Serves(host)
 }
 
 // atDoor answers what is answered before any route or policy is looked at, and reports whether it did: an authority's

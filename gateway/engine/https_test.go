@@ -171,14 +171,43 @@ func TestHSTSIsRenderedOnce(t *testing.T) {
 func TestAConnectionForAnotherHostIsMisdirected(t *testing.T) {
 	h := newHouse(t)
 	h.serve(rule{path: "/orders", answer: func(x *exchange.Exchange) { x.Answer(200, "", "") }})
-	serves := &exchange.TLS{Serves: func(host string) bool { return host == "shop.example" }}
-	for host, want := range map[string]int{"shop.example": 200, "shop.example:8443": 200, "other.example": 421, "": 421} {
-		if _, w := h.knockAt("GET /orders", func(x *exchange.Exchange) { x.Request.Host, x.Client.TLS = host, serves }); w.status != want {
-			t.Errorf("%q: %d, want %d", host, w.status, want)
+	h.door(model.Listener{}, "10.0.0.0/8")
+	covers := func(host string) bool { return host == "shop.example" || host == "api.example" }
+	named, unknown, nameless := &exchange.TLS{ServerName: "shop.example", Serves: covers},
+		&exchange.TLS{ServerName: "other.example", Serves: covers}, &exchange.TLS{Serves: covers}
+	const trusted = "10.1.2.3:4711"
+	for _, test := range []struct {
+		over       *exchange.TLS
+		host, peer string
+		want       int
+	}{
+		{named, "shop.example", "", 200},
+		{named, "SHOP.example.:8443", "", 200},
+		{named, "api.example", "", 200}, // the certificate is for both: RFC 9113 section 9.1.1
+		{named, "other.example", "", 421},
+		{named, "127.0.0.1", "", 421},
+		{named, "", "", 421},
+		{named, "other.example", trusted, 200}, // a proxy carries the requests of many over one connection
+		{unknown, "other.example", "", 200},    // it was content with the first certificate
+		{unknown, "shop.example", "", 200},
+		{unknown, "third.example", "", 421},
+		{nameless, "192.0.2.7", "", 200}, // it was given an address
+		{nameless, "other.example", "", 200},
+		{&exchange.TLS{ServerName: "shop.example"}, "other.example", "", 200},
+		{nil, "other.example", "", 200},
+	} {
+		x, w := h.knockAt("GET /orders", func(x *exchange.Exchange) {
+			x.Request.Host, x.Client.TLS = test.host, test.over
+			if test.peer != "" {
+				x.Client.Peer = netip.MustParseAddrPort(test.peer)
+			}
+		})
+		if w.status != test.want {
+			t.Errorf("%q over %+v: %d, want %d", test.host, test.over, w.status, test.want)
 		}
-	}
-	if _, w := h.knockAt("GET /orders", func(x *exchange.Exchange) { x.Client.TLS = &exchange.TLS{} }); w.status != 200 {
-		t.Errorf("a listener that serves every host: %d", w.status)
+		if w.status == 421 && (x.Err.Code != exchange.Misdirected || !strings.Contains(w.body, "misdirected_request")) {
+			t.Errorf("%v %s", x.Err, w.body)
+		}
 	}
 }
 

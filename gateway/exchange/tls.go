@@ -14,8 +14,8 @@ type TLS struct {
 	Resumed     bool   // from a ticket
 	Early       bool   // the request came as 0-RTT data and may be a replay (RFC 8470)
 	Certificate *Certificate
-	// Serves reports whether the listener has a certificate that this one connection could also have been opened for by
-	// that host: a request for another host is misdirected (RFC 9110 section 15.5.20). nil: every host.
+	// Serves reports whether the certificate that the client was shown is for the host, too: a request for another one than
+	// ServerName that it is not for is misdirected (RFC 9110 section 15.5.20). nil: every host.
 	Serves func(host string) bool
 }
 
