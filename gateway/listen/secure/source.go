@@ -45,7 +45,7 @@ type Extension struct {
 }
 
 // Extend makes the extension of a listener's terms while its document is compiled: nothing may run yet. Its error is a
-// problem of the document; one made by decode.At points into listeners.NAME.tls.
+// problem of the document; one made by decode.At points into listeners.NAME.tls. The paths in t can be opened as they are.
 type Extend func(listener string, t *model.ListenerTLS) (Extension, error)
 
 // ErrRevoked says that a client's certificate has been revoked.
@@ -68,3 +68,6 @@ type Status struct {
 	Error     string     `json:"error,omitempty"`    // why a newer one is not
 	ErrorAt   *time.Time `json:"error_at,omitempty"`
 }
+
+// Describe fills what a status says of a certificate: everything but where it comes from, warnings and errors.
+func Describe(s *Status, leaf *x509.Certificate, now time.Time) { describe(s, leaf, now) }

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -35,12 +34,12 @@ type Terms struct {
 // Compile makes the terms of a listener, which has tls. Relative paths begin in the folder. Nothing runs before Live; Close
 // must be called in any case but an error, which may be several joined ones of decode.At, below listeners.NAME.tls.
 func (k *Keeper) Compile(listener string, l *model.Listener, folder string) (*Terms, error) {
-	t := &Terms{keeper: k, listener: listener, config: *l.TLS, meters: newMeters(listener, k.options.Metrics)}
+	t := &Terms{keeper: k, listener: listener, config: located(*l.TLS, folder), meters: newMeters(listener, k.options.Metrics)}
 	t.gate.limit(l.TLS.Handshakes)
 	problems := t.extend()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	problems = append(problems, t.readFiles(folder)...)
+	problems = append(problems, t.readFiles()...)
 	if len(problems) == 0 && len(t.pairs)+len(t.sources) == 0 {
 		problems = append(problems, decode.At("", "it has no certificate; name files in certificates, an authority in acme, or, for a laptop "+
 			"or a test, names in internal"))
@@ -105,15 +104,9 @@ func (t *Terms) extend() (problems []error) {
 }
 
 // readFiles reads certificates and authorities. It is called with the keeper's lock held.
-func (t *Terms) readFiles(folder string) (problems []error) {
-	path := func(name string) string {
-		if filepath.IsAbs(name) {
-			return filepath.Clean(name)
-		}
-		return filepath.Join(folder, name)
-	}
+func (t *Terms) readFiles() (problems []error) {
 	for i, c := range t.config.Certificates {
-		p, f := t.keeper.pair(files{path(c.Cert), path(c.Key)})
+		p, f := t.keeper.pair(files{c.Cert, c.Key})
 		if f != nil {
 			problems = append(problems, at(f.message, "certificates", strconv.Itoa(i), f.part))
 			continue
@@ -127,7 +120,7 @@ func (t *Terms) readFiles(folder string) (problems []error) {
 		problems = append(problems, decode.At("client_auth.ca", "it names no file of authorities, so no client could be believed"))
 	}
 	for i, name := range t.config.ClientAuth.CA {
-		b, f := t.keeper.bundle(path(name))
+		b, f := t.keeper.bundle(name)
 		if f != nil {
 			problems = append(problems, at(f.message, "client_auth", "ca", strconv.Itoa(i)))
 			continue
