@@ -27,6 +27,11 @@ type task struct {
 	shape       func(*peers.Settings) error // adds to the settings what the case asks of the gateway
 	requests    func(*peers.Settings) ([][]byte, error)
 	special     func(*bench, task, peers.Kind) (sample, error) // of S8, which is no throughput
+	columns     []metric                                       // of such a case
+
+	encrypted bool                                               // the public listener
+	origin    string                                             // kind of upstream; "": the one that speaks HTTP/1.1
+	drive     func(*bench, task, *peers.Gateway) (sample, error) // another load than our own
 }
 
 // matches reports whether a name given by the user means this case: its id or its scenario.
@@ -56,7 +61,10 @@ func caseNames() []string {
 }
 
 // tasks lists every case, in the order in which they run.
-func tasks() []task {
+func tasks() []task { return append(lineTasks(), doorTasks()...) }
+
+// lineTasks are those of cleartext HTTP/1.1.
+func lineTasks() []task {
 	small := load.Expect{Status: 200, Body: payload.Small(), Fields: []load.Field{{Name: "x-origin", Value: "bench"}}}
 	big := small
 	big.Body = payload.Big()
@@ -84,11 +92,12 @@ func tasks() []task {
 			shape: many(1000), requests: routeRequests},
 		{id: "S6/50000", title: "50,000 routes in turn, 64 connections", connections: 64, expect: small,
 			shape: many(50_000), requests: routeRequests},
-		{id: "S8/start", title: "start and memory", expect: small, requests: plainRequests, special: (*bench).startAndMemory},
+		{id: "S8/start", title: "start and memory", expect: small, requests: plainRequests, special: (*bench).startAndMemory,
+			columns: startColumns[:]},
 		{id: "S8/reload-1", title: "three reloads at 2,000 requests/s, 1 route", connections: 64, rate: openRate, expect: small,
-			shape: reloading(1), requests: routeRequests, special: (*bench).reloads},
+			shape: reloading(1), requests: routeRequests, special: (*bench).reloads, columns: reloadColumns[:]},
 		{id: "S8/reload-1000", title: "three reloads at 2,000 requests/s, 1,000 routes", connections: 64, rate: openRate, expect: small,
-			shape: reloading(1000), requests: routeRequests, special: (*bench).reloads},
+			shape: reloading(1000), requests: routeRequests, special: (*bench).reloads, columns: reloadColumns[:]},
 	}
 }
 

@@ -26,7 +26,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"headgate/bench/origin"
 	"headgate/bench/peers"
 	"headgate/bench/proc"
 )
@@ -55,7 +54,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) > 0 && args[0] == "origin" {
-		return serveOrigin()
+		return serveOrigin(args[1:])
 	}
 	o, err := parse(args)
 	if err != nil {
@@ -142,19 +141,6 @@ func raiseFiles() {
 	if unix.Setrlimit(unix.RLIMIT_NOFILE, &wanted) != nil { // only root may raise the hard limit
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit.Max, Max: limit.Max})
 	}
-}
-
-// serveOrigin is the upstream as a process of its own; its first line of output is its address.
-func serveOrigin() error {
-	// It allocates next to nothing, so its one thread is never asked to wait for a collection.
-	s, err := origin.Listen("127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Println(s.Addr()); err != nil {
-		return err
-	}
-	return s.Serve()
 }
 
 // install gets the contestants that are missing from Debian.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"headgate/bench/load"
@@ -31,6 +29,7 @@ const (
 	userMicros   metric = "user µs"
 	systemMicros metric = "system µs"
 	perSecond    metric = "requests/s"
+	meanMicros   metric = "mean µs"
 	p50Micros    metric = "p50 µs"
 	p99Micros    metric = "p99 µs"
 	p999Micros   metric = "p99.9 µs"
@@ -57,8 +56,11 @@ type bench struct {
 	options
 	ctx        context.Context
 	core       int
-	work       string // temporary folder
-	origin     string // address of the upstream
+	work       string            // temporary folder
+	origin     string            // address of the upstream
+	origins    map[string]string // of those of another kind, by kind
+	stops      []func()          // of these
+	tls        *peers.TLS        // made for this run
 	results    results
 	complaints []string
 }
@@ -73,15 +75,20 @@ func measure(ctx context.Context, o options, core int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	b := &bench{options: o, ctx: ctx, core: core, work: work, results: results{}}
+	b := &bench{options: o, ctx: ctx, core: core, work: work, results: results{}, origins: map[string]string{}}
 	if b.headgate, err = headgateBinary(ctx, o, work); err != nil {
 		return err
 	}
-	stop, err := b.startOrigin()
-	if err != nil {
+	var stop func()
+	if b.origin, stop, err = b.startOrigin(""); err != nil {
 		return err
 	}
-	defer stop()
+	b.stops = append(b.stops, stop)
+	defer func() {
+		for _, stop := range b.stops {
+			stop()
+		}
+	}()
 	m := describe(ctx, b.headgate, o.contestants)
 	b.rounds(os.Stderr)
 	text := b.report(m)
@@ -119,39 +126,6 @@ func headgateBinary(ctx context.Context, o options, work string) (string, error)
 		return path, nil
 	}
 	return "", nil
-}
-
-// startOrigin starts the upstream, which inherits our core.
-func (b *bench) startOrigin() (stop func(), err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	load, err := proc.Cores()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(self, "origin")
-	cmd.Stderr = os.Stderr
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=256MiB")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := proc.StartOn(load[0], cmd); err != nil {
-		return nil, err
-	}
-	stop = func() {
-		_ = cmd.Process.Kill() // it holds nothing that could be lost
-		_ = cmd.Wait()
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		stop()
-		return nil, fmt.Errorf("the upstream did not start: %w", err)
-	}
-	b.origin = strings.TrimSpace(line)
-	return stop, nil
 }
 
 // rounds measures every wanted case with every contestant in turns, as often as asked.
@@ -215,6 +189,9 @@ func (b *bench) one(t task, kind peers.Kind) (s sample, err error) {
 	if _, err := g.Ready(b.ctx, requests[0]); err != nil {
 		return nil, err
 	}
+	if t.drive != nil {
+		return t.drive(b, t, g)
+	}
 	session, err := load.Open(load.Plan{
 		Address: g.Settings.Listen, Connections: t.connections, Requests: requests, Expect: t.expect, Rate: t.rate,
 	})
@@ -238,7 +215,15 @@ func (b *bench) start(t task, kind peers.Kind) (*peers.Gateway, [][]byte, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	s := peers.Settings{Dir: dir, Upstream: b.origin, Files: openFiles(), Connections: 16_384}
+	s := peers.Settings{Dir: dir, Files: openFiles(), Connections: 24_576}
+	if s.Upstream, err = b.upstream(t.origin); err != nil {
+		return nil, nil, err
+	}
+	if t.encrypted {
+		if s.TLS, err = b.certificate(); err != nil {
+			return nil, nil, err
+		}
+	}
 	if s.Listen, s.Admin, err = freePorts(); err != nil {
 		return nil, nil, err
 	}

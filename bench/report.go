@@ -13,7 +13,7 @@ import (
 
 // columns are the figures of a throughput case, in the order of the table.
 var columns = [...]metric{
-	userMicros, systemMicros, perSecond, p50Micros, p99Micros, p999Micros, maxMillis, allocations, rssMiB, busyPercent, failures,
+	userMicros, systemMicros, perSecond, meanMicros, p50Micros, p99Micros, p999Micros, maxMillis, allocations, rssMiB, busyPercent, failures,
 }
 
 // reloadColumns are those of a case with reloads.
@@ -49,13 +49,10 @@ func (b *bench) report(m machine) string {
 func (b *bench) caseTable(out *strings.Builder, t task) {
 	fmt.Fprintf(out, "\n## %s: %s\n\n", t.id, t.title)
 	head, metrics := []string{""}, columns[:]
-	switch {
-	case t.special == nil:
+	if t.special == nil {
 		head = append(head, string(cpuMicros)+" [min – max]", "/ nginx", "/ haproxy")
-	case t.rate > 0:
-		metrics = reloadColumns[:]
-	default:
-		metrics = startColumns[:]
+	} else {
+		metrics = t.columns
 	}
 	for _, m := range metrics {
 		head = append(head, string(m))

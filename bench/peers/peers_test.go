@@ -20,7 +20,12 @@ func shapes(dir string) map[string]Settings {
 	jwt.JWT = &JWT{Algorithm: "RS256", Issuer: "https://login.example.com", Audience: "shop", PEM: publicKey}
 	routes.Routes, routes.Generation, routes.Reloads = []string{"/v1/a", "/v1/b"}, 7, true
 	bodies.Bodies = true
-	return map[string]Settings{"plain": base, "guarded": guarded, "jwt": jwt, "routes": routes, "bodies": bodies}
+	grpc, webSocket := base, base
+	grpc.GRPC, webSocket.WebSocket = true, true
+	return map[string]Settings{
+		"grpc": grpc, "websocket": webSocket,
+		"plain": base, "guarded": guarded, "jwt": jwt, "routes": routes, "bodies": bodies,
+	}
 }
 
 // The public half of a throw-away key; HAProxy reads it while it checks its configuration.
@@ -65,6 +70,7 @@ func TestEveryDocumentOfHeadgateIsYAMLWithTheValuesOfItsCase(t *testing.T) {
 		"jwt":     {"https://login.example.com", "public.pem"},
 		"routes":  {"r0: {match: \"/a/**\"}", "r1: {match: \"/b/**\"}", "respond: {body: \"7\"}"},
 		"bodies":  {"everything:"},
+		"grpc":    {"h2c://127.0.0.1:17070"},
 	} {
 		path, err := Write(Headgate, shapes(t.TempDir())[shape])
 		if err != nil {

@@ -31,7 +31,13 @@ type Settings struct {
 	Tuned       bool   // nginx alone: see NginxTuned
 	Bodies      bool   // large bodies
 	Reloads     bool   // the configuration will be replaced while it runs
+	TLS         *TLS   // of the public listener, with HTTP/1.1 and HTTP/2
+	GRPC        bool   // HTTP/2 in clear on both sides
+	WebSocket   bool   // connections are switched
 }
+
+// TLS is the certificate of a listener: PEM files.
+type TLS struct{ Cert, Key, Both string }
 
 // Key is one consumer and its API key.
 type Key struct{ Consumer, Value, SHA256 string }
@@ -93,6 +99,8 @@ func document(s Settings) string {
 		return "jwt.yaml"
 	case len(s.Routes) > 0:
 		return "routes.yaml"
+	case s.TLS != nil || s.GRPC:
+		return "doors.yaml"
 	}
 	return "plain.yaml"
 }
