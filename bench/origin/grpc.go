@@ -66,6 +66,13 @@ func (g *GRPC) serve(c net.Conn) {
 		}
 		length := int(head[0])<<16 | int(head[1])<<8 | int(head[2])
 		kind, flags, stream := http2.FrameType(head[3]), http2.Flags(head[4]), binary.BigEndian.Uint32(head[5:])
+		if kind == http2.FramePing && flags&http2.FlagPingAck == 0 {
+			whole, err := in.Peek(frameHeader + length)
+			if err != nil {
+				return
+			}
+			out = appendFrame(out, http2.FramePing, http2.FlagPingAck, 0, whole[frameHeader:])
+		}
 		if _, err := in.Discard(frameHeader + length); err != nil {
 			return
 		}
@@ -73,10 +80,6 @@ func (g *GRPC) serve(c net.Conn) {
 		case http2.FrameSettings:
 			if flags&http2.FlagSettingsAck == 0 {
 				out = appendFrame(out, http2.FrameSettings, http2.FlagSettingsAck, 0, nil)
-			}
-		case http2.FramePing:
-			if flags&http2.FlagPingAck == 0 {
-				return // no gateway here pings within a run
 			}
 		case http2.FrameData:
 			if used += length; used >= credit/2 {
