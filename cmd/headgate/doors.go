@@ -217,7 +217,7 @@ func (d *doors) drain(c model.Drain) {
 	}
 	all := slices.AppendSeq(slices.Collect(maps.Values(d.open)), maps.Keys(d.leaving))
 	d.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
+	ctx, cancel := d.deadline(c.Timeout)
 	defer cancel()
 	var waits sync.WaitGroup
 	for _, n := range all {
@@ -229,6 +229,25 @@ func (d *doors) drain(c model.Drain) {
 	}
 	waits.Wait()
 	d.runs.Wait()
+}
+
+// farewellTime is how much longer than the drain's timeout WebSockets have to answer the close frame that they get at it.
+const farewellTime = time.Second
+
+// deadline returns a context that is done when what has not ended is to be cut off: at the timeout or, where connections
+// are switched to another protocol then, when these have been told so and have had a moment to close.
+func (d *doors) deadline(timeout time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	late := time.AfterFunc(timeout, func() {
+		defer cancel()
+		if n := d.parts.tunnels.Len(); n > 0 {
+			d.parts.log.Warn("switched connections, such as WebSockets, are closed at the end of the drain", "connections", n)
+			answers, stop := context.WithTimeout(ctx, farewellTime)
+			defer stop()
+			d.parts.tunnels.Farewell(answers)
+		}
+	})
+	return ctx, func() { late.Stop(); cancel() }
 }
 
 func (d *doors) connections() (n int64) {

@@ -206,6 +206,7 @@ type routeStatus struct {
 	Match    string   `json:"match"`
 	Upstream string   `json:"upstream,omitempty"`
 	Policies []string `json:"policies,omitempty"`
+	Upgrades int64    `json:"upgrades_open,omitempty"`
 }
 
 // Status implements local.Node.
@@ -235,6 +236,9 @@ func (n *node) Status() any {
 			st.APIs = append(st.APIs, apiStatus{Name: r.Info.API, Version: r.Info.Version})
 		}
 		rs := routeStatus{Name: r.Info.Name, Match: r.Match, Upstream: r.Info.Upstream}
+		if r.Upgrades != nil {
+			rs.Upgrades = r.Upgrades.Group.Open()
+		}
 		for _, p := range r.Chain.Instances() {
 			rs.Policies = append(rs.Policies, fmt.Sprintf("%s: %s", p.Stage, p.Name))
 		}

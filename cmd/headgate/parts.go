@@ -17,6 +17,7 @@ import (
 	"headgate/gateway/listen/secure"
 	"headgate/gateway/record"
 	"headgate/gateway/upstream"
+	"headgate/gateway/wire/tunnel"
 	"headgate/internal/clock"
 	"headgate/internal/counter"
 	"headgate/internal/event"
@@ -36,6 +37,7 @@ type parts struct {
 	events   *event.Log
 	expr     *expr.Compiler
 	sweeper  *sock.Sweeper
+	tunnels  *tunnel.Registry
 	record   *record.Recorder
 	compiler *compile.Compiler
 	engine   *engine.Engine
@@ -44,13 +46,14 @@ type parts struct {
 
 func newParts(c clock.Clock, log *slog.Logger) *parts {
 	p := &parts{clock: c, log: log, metrics: metric.NewRegistry(), events: &event.Log{}, sweeper: sock.NewSweeper()}
-	p.expr = expr.New(p.metrics)
+	p.expr, p.tunnels = expr.New(p.metrics), tunnel.NewRegistry(p.metrics)
 	p.record = record.New(record.Config{Clock: c, Metrics: p.metrics, Log: log, Events: p.events, Version: buildVersion()})
 	p.secure = secure.New(secure.Options{Clock: c, Log: log, Metrics: p.metrics, Random: rand.Reader})
 	p.compiler = compile.New(compile.Options{
 		Kinds: policies.Catalog(), Clock: c, Log: log, Metrics: p.metrics, Counters: counter.NewLocal(), Expr: p.expr, Record: p.record,
 		HTTP:     &http.Client{Timeout: outboundTimeout},
 		Upstream: upstream.Env{Sweeper: p.sweeper, Clock: c, Log: log, Metrics: p.metrics},
+		Tunnels:  p.tunnels,
 		Secure:   p.secure,
 	})
 	p.engine = &engine.Engine{Record: p.record, Log: log}

@@ -14,6 +14,7 @@ import (
 	"headgate/gateway/policy"
 	"headgate/gateway/record"
 	"headgate/gateway/route"
+	"headgate/gateway/wire/tunnel"
 	"headgate/internal/text"
 )
 
@@ -43,6 +44,8 @@ type compiled struct {
 	answer  func(*exchange.Exchange)
 	asks    []string // where the upstream is named
 	meter   *record.RouteMeter
+
+	upgrades *tunnel.Plan
 }
 
 // api takes an API over or builds it.
@@ -86,6 +89,7 @@ type apiJob struct {
 }
 
 func (b *apiJob) all(path []string) {
+	b.checkUpgrades()
 	if len(b.model.Routes) == 0 {
 		if b.model.Upstream == "" {
 			b.problem("missing_upstream", "the API has neither routes nor an upstream; write upstream: NAME"+b.upstreamNames(), path...)
@@ -175,6 +179,7 @@ func (b *apiJob) way(c *compiled, m model.Route) {
 			b.upstreamNames(), at()...)
 	}
 	if c.info.Upstream != "" {
+		c.upgrades = b.upgrading(c)
 		c.rewrite = b.rewriting(m.Rewrite, c.rule.Path, at("rewrite"))
 	}
 }

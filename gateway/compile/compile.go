@@ -24,6 +24,7 @@ import (
 	"headgate/gateway/policy"
 	"headgate/gateway/record"
 	"headgate/gateway/upstream"
+	"headgate/gateway/wire/tunnel"
 	"headgate/internal/clock"
 	"headgate/internal/counter"
 	"headgate/internal/metric"
@@ -40,7 +41,8 @@ type Options struct {
 	Expr     policy.Compiler
 	Record   *record.Recorder // gives routes their meters; nil: they have none, which does for checking and explaining
 	Upstream upstream.Env
-	Secure   *secure.Keeper // of certificates; nil: one of the compiler's own, which follows no changes of files
+	Tunnels  *tunnel.Registry // of connections that are switched to another protocol; nil: none is
+	Secure   *secure.Keeper   // of certificates; nil: one of the compiler's own, which follows no changes of files
 }
 
 // Compiler compiles one document after the other. It is safe for concurrent use.

@@ -27,6 +27,7 @@ func (j *job) routes(s *engine.Snapshot) {
 			info.Index = len(s.Routes)
 			r := &engine.Route{
 				Info: &info, Name: c.rule.Name, Match: c.match, Chain: c.chain, Slots: c.slots, Rewrite: c.rewrite, Answer: c.answer, Meter: c.meter,
+				Upgrades: c.upgrades,
 			}
 			if info.Upstream != "" {
 				if found := j.resolve(c); found != nil {

@@ -23,6 +23,7 @@ type carriage struct {
 	route    *Route
 	answer   func(*exchange.Exchange) // instead of the route's own way to a reply
 	call     upstream.Call            // to the upstream, if it was asked
+	leave    func()                   // gives the place of a switched connection back; nil: none is held
 	chained  bool                     // the route's policies have begun
 	sent     bool                     // the reply has been handed to the wire
 	ended    bool                     // carry returned without a panic
@@ -41,6 +42,9 @@ func (c *carriage) carry() {
 		return
 	}
 	c.find(looped)
+	if x.Request.Upgrade != "" {
+		c.upgrade()
+	}
 	x.Route = c.route.Info
 	x.MakeSlots(c.route.Slots)
 	c.chained = true
@@ -199,6 +203,9 @@ func (c *carriage) reply() {
 	if x.Request.Body.Reader != nil {
 		x.Request.Body.Reader = r.Chain.RequestBody(x, x.Request.Body.Reader)
 	}
+	if x.Request.Upgrade != "" && !c.enter() {
+		return
+	}
 	call, err := r.Upstream.Send(x)
 	if err != nil {
 		x.Reply.Header.Reset("") // of an informational or broken reply
@@ -206,6 +213,9 @@ func (c *carriage) reply() {
 		return
 	}
 	c.call = call
+	if x.Request.Upgrade != "" {
+		c.switched()
+	}
 }
 
 // send hands the reply to the client's wire.
@@ -249,6 +259,7 @@ func (c *carriage) end() {
 	if c.call != nil {
 		c.call.Close()
 	}
+	c.giveBack()
 	if c.chained {
 		c.route.Chain.Done(c.x)
 	}

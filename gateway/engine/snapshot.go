@@ -10,6 +10,7 @@ import (
 	"headgate/gateway/record"
 	"headgate/gateway/route"
 	"headgate/gateway/upstream"
+	"headgate/gateway/wire/tunnel"
 )
 
 // Snapshot is a compiled document: immutable, pinned by every exchange for its whole life, closed when the last exchange
@@ -46,6 +47,7 @@ type Route struct {
 	Upstream *upstream.Upstream            // asked for the reply
 	Answer   func(*exchange.Exchange)      // fills the reply: fixed answers, redirects
 	Meter    *record.RouteMeter
+	Upgrades *tunnel.Plan // of requests to switch to another protocol; nil: there are none
 }
 
 // pinShards spreads the pins so that cores do not write to one cache line; a power of two.

@@ -173,8 +173,11 @@ type Usage struct {
 	Attempts                 int
 	Aborted                  bool // the client did not get a whole reply
 	Cached                   bool
-	Closed                   string // why a switched connection ended, such as client_closed; "": none was
-	CloseStatus              uint16 // of a WebSocket's close frame; 0: none
+	Closed                   string        // why a switched connection ended, such as client_closed; "": none was
+	CloseStatus              uint16        // of a WebSocket's close frame; 0: none
+	FirstByte                time.Duration // from Exchange.Start to the first byte of the reply's body; 0: not measured
+	Events                   int           // of an event stream, that came
+	LargestGap               time.Duration // between two of them, or before the first
 }
 
 // Trace is the W3C trace context of an exchange.

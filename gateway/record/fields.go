@@ -52,6 +52,12 @@ func specs() []spec {
 		{name: "attempts", number: func(b []byte, l *line) []byte { return putPositive(b, l.x.Usage.Attempts) }},
 		{name: "user_agent", text: func(l *line) string { return l.x.Request.Header.Get("User-Agent") }},
 		{name: "aborted", number: func(b []byte, l *line) []byte { return putTrue(b, l.x.Usage.Aborted) }},
+		{name: "upgrade", text: func(l *line) string { return upgrade(l.x) }},
+		{name: "closed", text: func(l *line) string { return l.x.Usage.Closed }},
+		{name: "close_status", number: func(b []byte, l *line) []byte { return putPositive(b, int(l.x.Usage.CloseStatus)) }},
+		{name: "first_byte_ms", number: func(b []byte, l *line) []byte { return putMillis(b, l.x.Usage.FirstByte) }},
+		{name: "events", number: func(b []byte, l *line) []byte { return putPositive(b, l.x.Usage.Events) }},
+		{name: "largest_gap_ms", number: func(b []byte, l *line) []byte { return putMillis(b, l.x.Usage.LargestGap) }},
 		{name: "trace", ascii: func(b []byte, l *line) []byte { return putHex(b, l.x.Trace.ID[:]) }},
 		{name: "span", ascii: func(b []byte, l *line) []byte { return putHex(b, l.x.Trace.Span[:]) }},
 		{name: "version", text: func(l *line) string { return route(l.x).Version }},
@@ -64,7 +70,7 @@ func specs() []spec {
 }
 
 // defaultFields is how many of specs make the default line.
-const defaultFields = 22
+const defaultFields = 28
 
 func putClient(b []byte, l *line) []byte {
 	if !l.x.Client.IP.IsValid() {
@@ -112,6 +118,21 @@ func putPositive(b []byte, n int) []byte {
 		return b
 	}
 	return strconv.AppendInt(b, int64(n), 10)
+}
+
+func putMillis(b []byte, d time.Duration) []byte {
+	if d <= 0 {
+		return b
+	}
+	return appendMillis(b, d)
+}
+
+// upgrade returns the protocol that the connection was switched to, or "".
+func upgrade(x *exchange.Exchange) string {
+	if x.Usage.Closed == "" {
+		return ""
+	}
+	return x.Request.Upgrade
 }
 
 func putTrue(b []byte, v bool) []byte {

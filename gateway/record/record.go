@@ -114,7 +114,7 @@ func (r *Recorder) End(x *exchange.Exchange, meter *RouteMeter) {
 	if meter == nil {
 		meter = r.unrouted
 	}
-	meter.count(x, d)
+	meter.count(x, timeToAnswer(x, d))
 	r.totals.At(x.Shard)[totalEnded].Add(1)
 	s := r.current.Load()
 	for s.access != nil && !s.access.append(x, d) {
@@ -131,6 +131,14 @@ func (r *Recorder) End(x *exchange.Exchange, meter *RouteMeter) {
 	if r.events.Active() {
 		r.publish(x, d)
 	}
+}
+
+// timeToAnswer is what an exchange adds to the histogram: one whose connection was switched was answered long before it ended.
+func timeToAnswer(x *exchange.Exchange, d time.Duration) time.Duration {
+	if x.Usage.Closed != "" {
+		return min(d, x.Usage.UpstreamStart+x.Usage.UpstreamTime)
+	}
+	return d
 }
 
 func (r *Recorder) publish(x *exchange.Exchange, d time.Duration) {

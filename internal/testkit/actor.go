@@ -84,6 +84,13 @@ func (a *actor) do(s statement) error {
 		return err
 	case "stall":
 		return a.stall(s.arg)
+	case "read":
+		return a.current.raw(s.arg, deadline)
+	case "wait-end":
+		if err := a.current.fill(deadline); !errors.Is(err, errEnded) {
+			return fmt.Errorf("the connection does not end here: %v, %s", err, shorten(a.current.in[a.current.used:]))
+		}
+		return nil
 	case "wait-closed":
 		return a.waitClosed(deadline)
 	}

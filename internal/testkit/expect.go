@@ -54,6 +54,8 @@ func (c *client) do(s statement, deadline time.Time) error {
 		return c.closed(deadline)
 	case "none":
 		return c.none()
+	case "take":
+		return c.wire.raw(s.arg, deadline)
 	case "reply":
 		if status, err := strconv.Atoi(s.arg); err == nil {
 			return c.next(status, deadline)

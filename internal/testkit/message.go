@@ -88,6 +88,24 @@ func (w *wire) piecemeal(text string, deadline time.Time) error {
 	return nil
 }
 
+// raw reads exactly the bytes of a text with escapes, which are no message.
+func (w *wire) raw(arg string, deadline time.Time) error {
+	want, err := repeated(arg)
+	if err != nil {
+		return err
+	}
+	for len(w.in)-w.used < len(want) && strings.HasPrefix(want, string(w.in[w.used:])) {
+		if err := w.fill(deadline); err != nil {
+			return fmt.Errorf("got %s: %w", shorten(w.in[w.used:]), err)
+		}
+	}
+	if got := w.in[w.used:]; !strings.HasPrefix(string(got), want) {
+		return fmt.Errorf("got %s", shorten(got))
+	}
+	w.used += len(want)
+	return nil
+}
+
 // transcript shows what was sent and received.
 func (w *wire) transcript() string {
 	w.mu.Lock()

@@ -117,7 +117,7 @@ func (s section) statements(parse func(string) (verb, arg string, err error)) ([
 // marks are the statements that begin with a sign instead of a word; the longer ones stand first.
 var marks = []struct{ sign, verb string }{
 	{">|", "raw"}, {">*", "repeat"}, {">", "line"},
-	{"<closed", "closed"}, {"<aborted", "aborted"}, {"<none", "none"}, {"<trailer ", "trailer"}, {"<length ", "length"},
+	{"<|", "take"}, {"<closed", "closed"}, {"<aborted", "aborted"}, {"<none", "none"}, {"<trailer ", "trailer"}, {"<length ", "length"},
 	{"<!", "absent"}, {"<~", "body-has"}, {"<=", "body-is"}, {"<?", "header-like"}, {"<", "reply"},
 	{"^none", "got-nothing"}, {"^unfinished", "got-unfinished"}, {"^count ", "got-count"}, {"^trailer ", "got-trailer"},
 	{"^!", "got-absent"}, {"^=", "got-head"}, {"^~", "got-has"}, {"^|", "got-body"}, {"^?", "got-like"}, {"^", "got"},
@@ -154,6 +154,7 @@ func parseClient(text string) (verb, arg string, err error) {
 // upstreamWords are the statements of an upstream's behaviour.
 var upstreamWords = []string{
 	"expect", "expect-head", "body", "send", "piecemeal", "flood", "close", "half-close", "reset", "stall", "wait-closed",
+	"read", "wait-end",
 }
 
 // parseUpstream reads one statement of an upstream's behaviour.

@@ -50,6 +50,7 @@ type Call struct {
 	pump   *pump
 	cancel *exchange.Canceler
 	method string
+	ownKey bool // the key of a WebSocket is the gateway's own
 }
 
 var calls = sync.Pool{New: func() any { return new(Call) }}
@@ -66,6 +67,9 @@ func NewCall(plan *Plan) *Call {
 // reports whether that is everything, so that the call can be repeated on another connection.
 func (c *Call) Prepare(x *exchange.Exchange) (whole bool) {
 	c.method = x.Request.Method
+	if x.Request.Upgrade != "" {
+		c.handshake(&x.Request)
+	}
 	out := appendRequestHead((*c.out)[:0], &x.Request, cmp.Or(c.plan.Host, x.Request.Host, c.plan.Target))
 	body, whole := atHand(x, cap(*c.out)-len(out))
 	if whole {
@@ -122,6 +126,9 @@ func appendRequestHead(b []byte, r *exchange.Request, host string) []byte {
 	default:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
+	if r.Upgrade != "" {
+		b = appendUpgrade(b, r.Upgrade)
+	}
 	if r.Expect {
 		b = append(b, "Expect: 100-continue\r\n"...)
 	}
@@ -160,6 +167,10 @@ func (c *Call) Do(x *exchange.Exchange, conn *Conn, owner Owner, whole bool) err
 	}
 	conn.Disarm()
 	conn.Calls++
+	if x.Reply.Status == 101 {
+		c.switched(x)
+		return nil
+	}
 	c.keep = !head.Close
 	c.begin(x, &head)
 	return nil
@@ -175,7 +186,10 @@ func (c *Call) reply(x *exchange.Exchange) (Head, error) {
 		if err != nil || x.Reply.Status >= 200 {
 			return head, err
 		}
-		if x.Reply.Status == 101 || informational == maxInformational {
+		if x.Reply.Status == 101 {
+			return head, c.checkSwitch(x, &head)
+		}
+		if informational == maxInformational {
 			return head, errInformational
 		}
 		if x.Reply.Status == 100 {
@@ -190,7 +204,7 @@ func (c *Call) reply(x *exchange.Exchange) (Head, error) {
 	}
 }
 
-var errInformational = bad("The upstream sent 101 unasked, or too many informational replies.")
+var errInformational = bad("The upstream sent too many informational replies.")
 
 // head reads one reply head.
 func (c *Call) head(x *exchange.Exchange) (Head, error) {
@@ -277,7 +291,9 @@ func (c *Call) Close() {
 		c.letGo(c.reusable())
 	}
 	c.in.Release()
-	sock.Put(c.out)
+	if c.out != nil {
+		sock.Put(c.out)
+	}
 	*c = Call{}
 	calls.Put(c)
 }

@@ -37,6 +37,8 @@ type live struct {
 	closes bool   // after this exchange
 	broken bool   // nothing more can be read from the client
 	reset  bool   // the reply broke off: the client must notice
+
+	switched bool // the connection has become something else
 }
 
 // The states of a connection, for those who want it to end.
@@ -53,7 +55,7 @@ type step uint8
 const (
 	goOn        step = iota // wait for the next request
 	readRequest             // its head has not all arrived
-	carryOn                 // its head is parsed, its body has not all arrived
+	carryOn                 // its head is parsed, and more may have to be read: its body, or what the connection becomes
 	handOver                // the client speaks HTTP/2
 	endGently               // the client gets to read its answer
 	endNow
@@ -169,7 +171,7 @@ func (c *conn) atHand() step {
 	if err := c.parse(b, end, l); err != nil {
 		return c.refuse(err)
 	}
-	if c.head.Chunked || c.head.Length > int64(len(c.in.Buffered())) {
+	if c.head.Chunked || c.head.Length > int64(len(c.in.Buffered())) || c.x.Request.Upgrade != "" {
 		return carryOn
 	}
 	return c.carry(l)
@@ -204,7 +206,7 @@ func (c *conn) sleep() {
 	l := c.live
 	c.live = nil
 	l.x.Reset()
-	l.body, l.head, l.method, l.closes, l.broken, l.reset = Body{}, Head{}, "", false, false, false
+	l.body, l.head, l.method, l.closes, l.broken, l.reset, l.switched = Body{}, Head{}, "", false, false, false, false
 	lives.Put(l)
 }
 
@@ -342,7 +344,7 @@ func (c *conn) finish() step {
 		}
 	}
 	switch {
-	case c.reset:
+	case c.reset, c.switched:
 		return endNow
 	case c.closes, c.broken, !c.body.Done(), c.Conn.Interrupted(), c.Expired():
 		return endGently

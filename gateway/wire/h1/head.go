@@ -12,7 +12,8 @@ type Head struct {
 	Chunked    bool
 	Old        bool   // HTTP/1.0
 	Close      bool   // the sender will close, or cannot keep the connection
-	Upgrade    bool   // asks for another protocol
+	Upgrade    bool   // names another protocol
+	Protocols  string // which, as it came
 	Expect     bool   // waits for 100 (Continue)
 	Scheme     string // of a target in absolute form: "http" or "https"; "": the connection's own
 	hosts      int
@@ -20,6 +21,7 @@ type Head struct {
 	codings    int
 	connection string // the Connection field, when it names more than close and keep-alive
 	keepAlive  bool
+	asks       bool // Connection names upgrade
 }
 
 // fields parses the header section b[i:], which ends with an empty line, into h. s is b as a string. It keeps what
@@ -106,7 +108,10 @@ func (head *Head) special(name, value string, host *string) (keep bool, err erro
 		}
 	case 7:
 		if exchange.EqualFold(name, "Upgrade") {
-			head.Upgrade = true
+			if head.Upgrade {
+				value = head.Protocols + "," + value
+			}
+			head.Upgrade, head.Protocols = true, value
 			return false, nil
 		}
 	case 10:
@@ -161,6 +166,8 @@ func (head *Head) dropNamed(h *exchange.Header) {
 			head.Close = true
 		case exchange.EqualFold(option, "keep-alive"):
 			head.keepAlive = true
+		case exchange.EqualFold(option, "upgrade"):
+			head.asks = true
 		default:
 			h.Del(option)
 		}

@@ -51,6 +51,9 @@ func (c *conn) Inform(_ *exchange.Exchange, status int, h *exchange.Header) erro
 // Reply implements exchange.Wire: head and first piece in one write, then the rest as it comes.
 func (c *conn) Reply(x *exchange.Exchange) error {
 	r := &x.Reply
+	if r.Status == 101 && r.Switched != nil && r.Tunnel != nil {
+		return c.switchOver(x)
+	}
 	body := r.Body
 	if !hasBody(c.method, r.Status) {
 		body.Reader = nil
@@ -103,6 +106,9 @@ func (c *conn) appendHead(b []byte, x *exchange.Exchange, body *exchange.Body, c
 	}
 	if !r.Header.Has("Date") {
 		b = c.server.appendDate(b, x.Start)
+	}
+	if r.Status == 426 && r.Header.Has("Sec-WebSocket-Version") { // RFC 9110 section 15.5.22: says what to switch to
+		b = appendUpgrade(b, webSocket)
 	}
 	switch {
 	case c.closes:

@@ -33,8 +33,12 @@ func ParseRequest(b []byte, l *Limits, r *exchange.Request) (Head, error) {
 	if head.connection != "" {
 		head.dropNamed(&r.Header)
 	}
-	if head.Upgrade && (head.Length > 0 || head.Chunked) {
-		return head, errUpgradeBody
+	r.Upgrade = ""
+	if head.Upgrade {
+		if head.Length > 0 || head.Chunked {
+			return head, errUpgradeBody
+		}
+		r.Upgrade = head.wanted(r.Method)
 	}
 	if head.Old {
 		head.Close = head.Close || !head.keepAlive

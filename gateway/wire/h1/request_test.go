@@ -598,9 +598,10 @@ var acceptedRequests = []struct {
 	{"fields that Connection names later stay here", get("X-Hop: 1", "A: b", "Connection:\tx-hop ,,", "X-Hop: 2"), want{fields: "A=b\n"}},
 	{"Connection cannot take the framing away", post("hello", "Connection: Content-Length, Host", "Content-Length: 5"),
 		want{req: req{Method: "POST"}, head: Head{Length: 5}}},
-	{"upgrade without a body", get("Connection: Upgrade", "Upgrade: websocket", "A: b"), want{head: Head{Upgrade: true}, fields: "A=b\n"}},
+	{"upgrade without a body", get("Connection: Upgrade", "Upgrade: websocket", "A: b"),
+		want{head: Head{Upgrade: true, Protocols: "websocket", asks: true}, fields: "A=b\n"}},
 	{"upgrade with a length of 0", get("Connection: Upgrade", "Upgrade: websocket", "Content-Length: 0"),
-		want{head: Head{Upgrade: true, Length: zeroLength}}},
+		want{head: Head{Upgrade: true, Protocols: "websocket", asks: true, Length: zeroLength}}},
 }
 
 // none stands for no path or no host in acceptedRequests, where empty ones stand for the usual.

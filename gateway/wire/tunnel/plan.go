@@ -1,8 +1,10 @@
 package tunnel
 
 import (
+	"encoding/base64"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"headgate/gateway/exchange"
@@ -10,6 +12,29 @@ import (
 
 // WebSocket is the protocol's name in Upgrade (RFC 6455 section 4.1).
 const WebSocket = "websocket"
+
+// Version is the one version of the WebSocket protocol (RFC 6455 section 4.1).
+const Version = "13"
+
+// keyBytes is what a key's base64 must stand for (RFC 6455 section 4.2.1).
+const keyBytes = 16
+
+// CheckHandshake says what is wrong with a client's request to open a WebSocket, or nil. Over HTTP/2 and 3 there is no key
+// (RFC 8441 section 5).
+func CheckHandshake(r *exchange.Request) *exchange.Error {
+	if r.Header.Joined("Sec-WebSocket-Version") != Version {
+		return &exchange.Error{Code: exchange.WebSocketVersion, Source: exchange.FromClient}
+	}
+	if !strings.HasPrefix(r.Proto, "HTTP/1") {
+		return nil
+	}
+	key, err := base64.StdEncoding.DecodeString(r.Header.Joined("Sec-WebSocket-Key"))
+	if err != nil || len(key) != keyBytes {
+		return &exchange.Error{Code: exchange.BadRequest, Source: exchange.FromClient,
+			Detail: "Sec-WebSocket-Key is not the base64 of 16 bytes (RFC 6455 section 4.2.1)."}
+	}
+	return nil
+}
 
 // halfClosed is how long a WebSocket's other side has to close, once one has: it has no use for half a connection
 // (RFC 6455 section 7.1.1), and one that has vanished would hold its place until it is idle.
@@ -33,22 +58,20 @@ func (p *Plan) Allows(protocol string) bool {
 }
 
 // Enter takes one of the route's places for an exchange that is about to ask the upstream to switch, or says why there is
-// none. Leave gives it back.
-func (p *Plan) Enter(x *exchange.Exchange) *exchange.Error {
-	if code := p.Group.enter(consumer(x), p.Connections, p.PerConsumer); code != nil {
-		return &exchange.Error{Code: *code, Source: exchange.FromGateway}
+// none. leave gives it back.
+func (p *Plan) Enter(x *exchange.Exchange) (leave func(), full *exchange.Error) {
+	consumer := ""
+	if x.Consumer != nil {
+		consumer = x.Consumer.Name
 	}
-	return nil
-}
-
-// Leave gives a place back.
-func (p *Plan) Leave(x *exchange.Exchange) { p.Group.leave(consumer(x)) }
-
-func consumer(x *exchange.Exchange) string {
-	if x.Consumer == nil {
-		return ""
+	if code := p.Group.enter(consumer, p.Connections, p.PerConsumer); code != nil {
+		source := exchange.FromGateway
+		if code.Status == exchange.TooManyUpgradesOfConsumer.Status {
+			source = exchange.FromClient
+		}
+		return nil, &exchange.Error{Code: *code, Source: source}
 	}
-	return x.Consumer.Name
+	return func() { p.Group.leave(consumer) }, nil
 }
 
 // Carry implements exchange.Tunnel.
