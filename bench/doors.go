@@ -48,11 +48,11 @@ func doorTasks() []task {
 		{id: "W1", title: "WebSocket echo of 100 bytes, 64 connections", connections: 64, origin: echoOrigin, shape: switched,
 			requests: plainRequests, drive: (*bench).echo},
 		{id: "M1/tls", title: "memory of idle connections: TLS, HTTP/1.1", encrypted: true, requests: plainRequests,
-			special: idleCase(idleTLS), columns: idleColumns[:]},
+			special: idleCase(idleTLS, 1), columns: idleColumns[:]},
 		{id: "M1/h2", title: "memory of idle connections: TLS, HTTP/2", encrypted: true, requests: plainRequests,
-			special: idleCase(idleH2), columns: idleColumns[:]},
+			special: idleCase(idleH2, 1), columns: idleColumns[:]},
 		{id: "M1/websocket", title: "memory of idle connections: WebSocket", origin: echoOrigin, shape: switched, requests: plainRequests,
-			special: idleCase(idleWebSocket), columns: idleColumns[:]},
+			special: idleCase(idleWebSocket, 2), columns: idleColumns[:]},
 	}
 }
 

@@ -22,17 +22,21 @@ import (
 	"headgate/bench/proc"
 )
 
-// idleConnections is how many connections the memory of one is reckoned from.
-const idleConnections = 10_000
+const (
+	// idleConnections is how many connections the memory of one is reckoned from, if so many files may be open.
+	idleConnections = 10_000
+	// otherFiles is how many files a gateway opens besides connections, and some more.
+	otherFiles = 512
+)
 
 // idleColumns are the figures of the cases about memory.
-var idleColumns = [...]metric{rssMiB, rss10000, perIdleKiB}
+var idleColumns = [...]metric{rssMiB, idleCount, rssAllIdle, perIdleKiB}
 
 // opener opens a connection, uses it once and leaves it idle. use uses it once more.
 type opener func(g *peers.Gateway, first bool, c net.Conn) (net.Conn, error)
 
-// idleCase measures what an idle connection of a kind costs the gateway.
-func idleCase(open opener) func(*bench, task, peers.Kind) (sample, error) {
+// idleCase measures what an idle connection of a kind costs the gateway, which has so many sockets for each.
+func idleCase(open opener, sockets int) func(*bench, task, peers.Kind) (sample, error) {
 	return func(b *bench, t task, kind peers.Kind) (s sample, err error) {
 		g, requests, err := b.start(t, kind)
 		if err != nil {
@@ -46,7 +50,8 @@ func idleCase(open opener) func(*bench, task, peers.Kind) (sample, error) {
 		if err != nil {
 			return nil, err
 		}
-		s = sample{}
+		n := min(idleConnections, (g.Settings.Files-otherFiles)/sockets)
+		s = sample{idleCount: float64(n)}
 		var idle []net.Conn
 		defer func() {
 			for _, c := range idle {
@@ -56,7 +61,7 @@ func idleCase(open opener) func(*bench, task, peers.Kind) (sample, error) {
 		for _, step := range []struct {
 			connections int
 			metric      metric
-		}{{0, rssMiB}, {idleConnections, rss10000}} {
+		}{{0, rssMiB}, {n, rssAllIdle}} {
 			for len(idle) < step.connections {
 				c, err := open(g, true, nil)
 				if err != nil {
@@ -73,7 +78,7 @@ func idleCase(open opener) func(*bench, task, peers.Kind) (sample, error) {
 			}
 			s[step.metric] = float64(rss) / (1 << 20)
 		}
-		s[perIdleKiB] = (s[rss10000] - s[rssMiB]) * 1024 / idleConnections
+		s[perIdleKiB] = (s[rssAllIdle] - s[rssMiB]) * 1024 / float64(n)
 		for _, c := range []net.Conn{idle[0], idle[len(idle)-1]} {
 			if _, err := open(g, false, c); err != nil {
 				return s, fmt.Errorf("a connection that was idle is no longer served: %w", err)

@@ -42,6 +42,8 @@ const (
 	startMillis metric = "first answer ms"
 	rss1000     metric = "RSS MiB, 1,000 idle"
 	rss10000    metric = "RSS MiB, 10,000 idle"
+	idleCount   metric = "idle connections"
+	rssAllIdle  metric = "RSS MiB, all idle"
 	perIdleKiB  metric = "KiB per idle connection"
 	lostCount   metric = "lost"
 	refusedOnes metric = "refused"
