@@ -19,7 +19,8 @@ func newMeters(listener string, r *metric.Registry) *meters {
 	name := metric.Label{Name: "listener", Value: listener}
 	for v, version := range []string{"TLS 1.2", "TLS 1.3"} {
 		for i, resumed := range []string{"false", "true"} {
-			m.ok[v][i] = r.Counter("headgate_tls_handshakes_total", "Handshakes that succeeded, by version of TLS and whether a session was resumed.",
+			m.ok[v][i] = r.Counter("headgate_tls_handshakes_total",
+				"Handshakes that succeeded, by version of TLS and whether they resumed a session.",
 				name, metric.Label{Name: "version", Value: version}, metric.Label{Name: "resumed", Value: resumed})
 		}
 	}

@@ -36,8 +36,8 @@ func checkName(name string) error {
 		return fmt.Errorf("%q: a wildcard stands for the whole first label, as in *.example.com", name)
 	case wild && !strings.Contains(host, "."):
 		return fmt.Errorf("%q would fit every name below a top-level domain; write at least *.example.com", name)
-	case host == "" || len(host) > 253 || strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-._") != "" || strings.Contains(host, "..") ||
-		host[0] == '.':
+	case host == "" || len(host) > 253 || strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-._") != "" ||
+		strings.Contains(host, "..") || host[0] == '.':
 		return fmt.Errorf("%q is neither a host name nor an address", name)
 	}
 	return nil
@@ -56,8 +56,14 @@ func parent(name string) string {
 // in any case. It allocates nothing for a host in ASCII.
 func covers(leaf *x509.Certificate, host string) bool {
 	host = hostname(host)
-	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return coversAddress(leaf, a.Unmap().WithZone(""))
+	if host != "" && (host[len(host)-1] <= '9' || host[0] == '[' || strings.IndexByte(host, ':') >= 0) { // no name ends in a digit
+		bare := host
+		if inner, ok := strings.CutPrefix(host, "["); ok && strings.HasSuffix(inner, "]") {
+			bare = inner[:len(inner)-1]
+		}
+		if a, err := netip.ParseAddr(bare); err == nil {
+			return coversAddress(leaf, a.Unmap().WithZone(""))
+		}
 	}
 	if !isASCII(host) {
 		host = normal(host)

@@ -36,10 +36,17 @@ type Terms struct {
 func (k *Keeper) Compile(listener string, l *model.Listener, folder string) (*Terms, error) {
 	t := &Terms{keeper: k, listener: listener, config: located(*l.TLS, folder), meters: newMeters(listener, k.options.Metrics)}
 	t.gate.limit(l.TLS.Handshakes)
-	problems := t.extend()
+	if problems := append(t.extend(), k.adopt(t, l)...); len(problems) > 0 {
+		return nil, errors.Join(errors.Join(problems...), t.Close())
+	}
+	return t, nil
+}
+
+// adopt reads the files of new terms and keeps them up to date, unless something is wrong with them.
+func (k *Keeper) adopt(t *Terms, l *model.Listener) []error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	problems = append(problems, t.readFiles()...)
+	problems := t.readFiles()
 	if len(problems) == 0 && len(t.pairs)+len(t.sources) == 0 {
 		problems = append(problems, decode.At("", "it has no certificate; name files in certificates, an authority in acme, or, for a laptop "+
 			"or a test, names in internal"))
@@ -50,14 +57,13 @@ func (k *Keeper) Compile(listener string, l *model.Listener, folder string) (*Te
 		}
 	}
 	if len(problems) > 0 {
-		k.release(t)
-		return nil, errors.Join(append(problems, closeAll(t.extensions))...)
+		return problems
 	}
 	t.protocols = t.alpn(l)
 	k.terms[t] = false
 	t.rebuild()
 	k.follow()
-	return t, nil
+	return nil
 }
 
 // alpn lists the protocols that are spoken, the best first.

@@ -52,7 +52,8 @@ func validity(c *x509.Certificate, now time.Time) string {
 	case now.After(c.NotAfter):
 		return fmt.Sprintf("it expired on %s; renew it", c.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(c.NotBefore):
-		return fmt.Sprintf("it is not valid before %s; if that is now, the clock of this machine is slow", c.NotBefore.UTC().Format(time.RFC3339))
+		return fmt.Sprintf("it is not valid before %s; if that is past, the clock of this machine is slow",
+			c.NotBefore.UTC().Format(time.RFC3339))
 	}
 	return ""
 }
