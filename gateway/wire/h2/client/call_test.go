@@ -1,0 +1,317 @@
+package client
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"headgate/gateway/exchange"
+)
+
+func TestARequestArrivesAsItIsAndSoDoesItsReply(t *testing.T) {
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		for _, want := range []struct{ what, got, want string }{
+			{"method", r.Method, "PUT"}, {"path", r.URL.String(), "/a%2Fb?c=d&e"}, {"host", r.Host, "shop.example"},
+			{"field", r.Header.Get("X-Mixed-Case"), "kept As It Is"}, {"body", string(b), "hello"}, {"length", r.Header.Get("Content-Length"), "5"},
+			{"te", r.Header.Get("Te"), ""}, {"connection", r.Header.Get("Connection"), ""}, {"protocol", r.Proto, "HTTP/2.0"},
+			{"trailer", r.Trailer.Get("X-Sum"), ""},
+		} {
+			if want.got != want.want {
+				t.Errorf("%s: %q, want %q", want.what, want.got, want.want)
+			}
+		}
+		w.Header().Set("X-Answer", "yes")
+		w.Header().Set("Trailer", "X-Sum")
+		w.WriteHeader(201)
+		_, _ = io.WriteString(w, "made")
+		w.Header().Set("X-Sum", "42")
+	})
+	c, w := connect(t, address, terms())
+	x := ask("PUT", "/a%2Fb")
+	x.Request.HasQuery, x.Request.Query = true, "c=d&e"
+	x.Request.Header.Add("X-Mixed-Case", "kept As It Is")
+	x.Request.Header.Add("TE", "gzip")
+	x.Request.Header.Add("Connection", "close")
+	x.Request.Body = exchange.Text("hello")
+	got, err := fetch(t, c, x)
+	if err != nil || got != "made" || x.Reply.Status != 201 || x.Reply.Header.Get("x-answer") != "yes" || x.Reply.Source != exchange.FromUpstream {
+		t.Errorf("%q, %v, %+v", got, err, x.Reply)
+	}
+	if x.Reply.Trailer.Get("x-sum") != "42" {
+		t.Errorf("trailer %+v", x.Reply.Trailer)
+	}
+	until(t, "the place is free", func() bool { return c.Open() == 0 && w.free.Load() > 0 })
+	if !c.Used() || x.Usage.RequestBytes != 5 {
+		t.Errorf("used %v, %d bytes", c.Used(), x.Usage.RequestBytes)
+	}
+}
+
+// What a reply without content looks like, and one whose length is known.
+func TestLengthsOfReplies(t *testing.T) {
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/none":
+			w.WriteHeader(204)
+		case "/same":
+			w.WriteHeader(304)
+		case "/five":
+			_, _ = io.WriteString(w, "12345")
+		case "/empty":
+			w.Header().Set("Content-Length", "0")
+		case "/flushed":
+			w.(http.Flusher).Flush()
+			_, _ = io.WriteString(w, "1")
+		}
+	})
+	c, _ := connect(t, address, terms())
+	for _, test := range []struct {
+		method, path string
+		none         bool
+		length       int64
+		body         string
+	}{
+		{"GET", "/none", true, -1, ""},
+		{"GET", "/same", true, -1, ""},
+		{"GET", "/five", false, 5, "12345"},
+		{"HEAD", "/five", true, 5, ""},
+		{"GET", "/empty", true, 0, ""},
+	} {
+		x := ask(test.method, test.path)
+		call, err := do(t, c, x, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.Reply.Body.None() != test.none || x.Reply.Body.Length != test.length {
+			t.Errorf("%s %s: %+v, want none %v, length %d", test.method, test.path, x.Reply.Body, test.none, test.length)
+		}
+		if got, err := body(x); got != test.body || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		call.Close()
+	}
+	x := ask("GET", "/flushed")
+	if got, err := fetch(t, c, x); got != "1" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestABodyThatIsStillComingIsCarriedWithItsTrailers(t *testing.T) {
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "%s|%v|%s|%d", b, err, r.Trailer.Get("X-Sum"), r.ContentLength)
+	})
+	c, _ := connect(t, address, terms())
+	x := ask("POST", "/")
+	x.Request.Body = slowly("one ", "two ", "three")
+	x.Request.Header.Add("Trailer", "X-Sum")
+	x.Request.Trailer.Add("X-Sum", "7")
+	if got, err := fetch(t, c, x); got != "one two three|<nil>|7|-1" || err != nil || x.Usage.RequestBytes != 13 {
+		t.Errorf("%q, %v", got, err)
+	}
+	y := ask("POST", "/")
+	y.Request.Body = exchange.Body{Reader: io.MultiReader(strings.NewReader("abc"), strings.NewReader("de")), Length: 5}
+	if got, err := fetch(t, c, y); got != "abcde|<nil>||5" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestABodyOfAnotherLengthThanAnnouncedIsNotSentAsAWholeOne(t *testing.T) {
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	c, _ := connect(t, address, terms())
+	for _, length := range []int64{2, 9} {
+		x := ask("POST", "/")
+		x.Request.Body = exchange.Body{Reader: io.MultiReader(strings.NewReader("abc"), strings.NewReader("de")), Length: length}
+		call, err := do(t, c, x, plan)
+		if err == nil {
+			_, err = body(x)
+		}
+		if err == nil {
+			t.Errorf("length %d: taken", length)
+		}
+		call.Close()
+	}
+	until(t, "the places are free", func() bool { return c.Open() == 0 })
+}
+
+// pattern is n bytes that are nowhere the same for long.
+type pattern struct{ at, n int64 }
+
+func (p *pattern) Read(b []byte) (int, error) {
+	if p.at == p.n {
+		return 0, io.EOF
+	}
+	b = b[:min(int64(len(b)), p.n-p.at)]
+	for i := range b {
+		b[i] = byte((p.at + int64(i)) * 2654435761 >> 13)
+	}
+	p.at += int64(len(b))
+	return len(b), nil
+}
+
+func TestLargeBodiesCrossBothWaysAtOnce(t *testing.T) {
+	const size = 8 << 20
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		_, _ = io.Copy(w, r.Body)
+	})
+	c, _ := connect(t, address, terms())
+	want := sha256.New()
+	_, _ = io.Copy(want, &pattern{n: size})
+	var calls sync.WaitGroup
+	for range 4 {
+		calls.Go(func() {
+			x := ask("POST", "/")
+			x.Request.Body = exchange.Body{Reader: &pattern{n: size}, Length: -1}
+			call, err := do(t, c, x, plan)
+			defer call.Close()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got := sha256.New()
+			if n, err := io.Copy(got, x.Reply.Body.Reader); n != size || err != nil || string(got.Sum(nil)) != string(want.Sum(nil)) {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+		})
+	}
+	calls.Wait()
+}
+
+func TestInformationalRepliesReachTheClient(t *testing.T) {
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "GET" {
+			w.Header().Set("Link", "</style.css>; rel=preload")
+			w.WriteHeader(103)
+		}
+		_, _ = io.ReadAll(r.Body) // which makes the server say 100 when it was asked to
+		w.WriteHeader(200)
+	})
+	c, _ := connect(t, address, terms())
+	for method, want := range map[string]string{"GET": "[103]", "POST": "[100]"} {
+		x := ask(method, "/")
+		if method == "POST" {
+			x.Request.Body, x.Request.Expect = slowly("x"), true
+		}
+		if _, err := fetch(t, c, x); err != nil {
+			t.Fatal(err)
+		}
+		if w := x.Wire.(*informs); fmt.Sprint(w.got) != want || x.Reply.Status != 200 || (w.link == "") != (method == "POST") {
+			t.Errorf("%s: %v, %q, then %d", method, w.got, w.link, x.Reply.Status)
+		}
+	}
+}
+
+func TestAReplyMayComeBeforeTheRequestHasEnded(t *testing.T) {
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(413)
+		_, _ = io.WriteString(w, "no thanks")
+	})
+	c, _ := connect(t, address, terms())
+	x := ask("POST", "/")
+	r, feed := io.Pipe()
+	defer feed.Close()
+	x.Wire = &informs{cut: func() { _ = r.CloseWithError(io.ErrClosedPipe) }}
+	x.Request.Body = exchange.Body{Reader: r, Length: -1}
+	call, err := do(t, c, x, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := body(x); got != "no thanks" || err != nil || x.Reply.Status != 413 || !x.Request.Streaming {
+		t.Errorf("%q, %v, %d, streaming %v", got, err, x.Reply.Status, x.Request.Streaming)
+	}
+	call.Close()
+	until(t, "the place is free", func() bool { return c.Open() == 0 })
+}
+
+func TestACallThatIsGivenUpIsResetAndTheOthersGoOn(t *testing.T) {
+	heard, gone := make(chan struct{}, 1), make(chan struct{})
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			heard <- struct{}{}
+			<-r.Context().Done()
+			close(gone)
+			return
+		}
+		_, _ = io.WriteString(w, "quick")
+	})
+	c, _ := connect(t, address, terms())
+	x := ask("GET", "/slow")
+	go func() { <-heard; x.Cancel.Cancel() }()
+	if _, err := fetch(t, c, x); code(t, err) != "client_gone" {
+		t.Error(err)
+	}
+	<-gone // RST_STREAM has reached the service
+	if got, err := fetch(t, c, ask("GET", "/")); got != "quick" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestATargetHasSoLongToAnswerAndToGoOn(t *testing.T) {
+	release := make(chan struct{})
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			_, _ = io.WriteString(w, "begun")
+			w.(http.Flusher).Flush()
+		}
+		<-release
+	})
+	defer close(release)
+	c, _ := connect(t, address, terms())
+	hurry := &Plan{Scheme: "http", Response: 50 * time.Millisecond, Idle: 50 * time.Millisecond}
+	call, err := do(t, c, ask("GET", "/head"), hurry)
+	if code(t, err) != "upstream_timeout" {
+		t.Error(err)
+	}
+	call.Close()
+	x := ask("GET", "/body")
+	if call, err = do(t, c, x, &Plan{Scheme: "http", Response: patience, Idle: 50 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := body(x); got != "begun" || code(t, err) != "upstream_timeout" {
+		t.Errorf("%q, %v", got, err)
+	}
+	call.Close()
+	until(t, "the places are free", func() bool { return c.Open() == 0 })
+}
+
+func TestASlowReaderDoesNotHoldTheOthersUp(t *testing.T) {
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/much" {
+			_, _ = io.Copy(w, &pattern{n: 1 << 30})
+			return
+		}
+		_, _ = io.WriteString(w, "quick")
+	})
+	c, _ := connect(t, address, terms())
+	var slow []*Call
+	for range 90 {
+		call, err := do(t, c, ask("GET", "/much"), plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, call)
+	}
+	for range 20 {
+		if got, err := fetch(t, c, ask("GET", "/")); got != "quick" || err != nil {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	c.mu.Lock()
+	held := 0
+	for _, call := range slow {
+		held += len(call.in.filled)
+	}
+	c.mu.Unlock()
+	if limit := 90 * startWindow; held > limit {
+		t.Errorf("%d bytes wait for readers, want at most %d", held, limit)
+	}
+	for _, call := range slow {
+		call.Close()
+	}
+}
