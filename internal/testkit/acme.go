@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -86,7 +88,9 @@ func NewACME() (*ACME, error) {
 	} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { a.signed(w, r, serve) })
 	}
-	a.server = httptest.NewTLSServer(mux)
+	a.server = httptest.NewUnstartedServer(mux)
+	a.server.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that do not trust it
+	a.server.StartTLS()
 	return a, nil
 }
 
@@ -126,6 +130,9 @@ func (a *ACME) reply(w http.ResponseWriter, status int, body any) {
 	a.nonces[nonce] = true
 	w.Header().Set("Replay-Nonce", nonce)
 	w.Header().Set("Content-Type", "application/json")
+	if status >= 400 {
+		w.Header().Set("Content-Type", "application/problem+json")
+	}
 	w.WriteHeader(status)
 	if body != nil {
 		_ = json.NewEncoder(w).Encode(body) // the asker may have gone
@@ -148,7 +155,7 @@ func (a *ACME) signed(w http.ResponseWriter, r *http.Request, serve func(http.Re
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s, err := jose.ParseSigned(string(body), []jose.SignatureAlgorithm{jose.ES256})
+	s, err := jose.ParseSignedJSON(string(body), []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil || len(s.Signatures) != 1 {
 		a.refuse(w, 400, "malformed", fmt.Sprint(err))
 		return
@@ -275,8 +282,8 @@ func (a *ACME) validate(w http.ResponseWriter, r *http.Request, _ []byte, _ *jos
 
 // askHTTP is RFC 8555 section 8.3.
 func askHTTP(address, name, token, proof string) error {
-	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, Dial: func(network, _ string) (net.Conn, error) {
-		return net.Dial(network, address)
+	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}}}
 	reply, err := c.Get("http://" + name + "/.well-known/acme-challenge/" + token)
 	if err != nil {
