@@ -48,20 +48,43 @@ type doors struct {
 	mu      sync.Mutex
 	open    map[string]*door
 	leaving map[*door]bool // closed by a reload; they still have connections
+	quic    map[string]*quicDoor
+	parting map[*quicDoor]bool
 	runs    sync.WaitGroup
 }
 
+// fresh are the doors that a snapshot has and we have not: open already, so that a port in use refuses the document.
+type fresh struct {
+	doors map[string]*door
+	quic  map[string]*quicDoor
+}
+
+// discard closes doors that were never run.
+func (f *fresh) discard() (err error) {
+	for _, n := range f.doors {
+		err = errors.Join(err, n.listener.Close())
+	}
+	for _, n := range f.quic {
+		n.discard()
+	}
+	return err
+}
+
 func newDoors(p *parts) *doors {
-	d := &doors{parts: p, failed: make(chan error, 1), open: map[string]*door{}, leaving: map[*door]bool{}}
+	d := &doors{
+		parts: p, failed: make(chan error, 1), open: map[string]*door{}, leaving: map[*door]bool{},
+		quic: map[string]*quicDoor{}, parting: map[*quicDoor]bool{},
+	}
 	p.metrics.Collect("listeners", d.collect)
 	return d
 }
 
 // prepare opens the doors that the snapshot has and we have not. They take no connection before commit.
-func (d *doors) prepare(s *engine.Snapshot) (fresh map[string]*door, err error) {
+func (d *doors) prepare(s *engine.Snapshot) (*fresh, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	fresh = map[string]*door{}
+	f := &fresh{doors: map[string]*door{}}
+	var err error
 	for _, name := range slices.Sorted(maps.Keys(s.Doors)) {
 		address := s.Doors[name].Config.Address
 		if d.open[address] != nil {
@@ -72,15 +95,15 @@ func (d *doors) prepare(s *engine.Snapshot) (fresh map[string]*door, err error) 
 			err = errors.Join(err, openErr)
 			continue
 		}
-		fresh[address] = n
+		f.doors[address] = n
+	}
+	if err == nil {
+		f.quic, err = d.prepareQUIC(s, f.doors)
 	}
 	if err != nil {
-		for _, n := range fresh {
-			err = errors.Join(err, n.listener.Close())
-		}
-		return nil, err
+		return nil, errors.Join(err, f.discard())
 	}
-	return fresh, nil
+	return f, nil
 }
 
 func (d *doors) new(name string, config *engine.Door) (*door, error) {
@@ -130,7 +153,7 @@ func wireLimits(l *model.ListenerLimits) *h1.Limits {
 }
 
 // commit lets the fresh doors in, gives the others their new settings and closes those that the document no longer has.
-func (d *doors) commit(s *engine.Snapshot, fresh map[string]*door) {
+func (d *doors) commit(s *engine.Snapshot, f *fresh) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	stay := map[string]bool{}
@@ -147,18 +170,25 @@ func (d *doors) commit(s *engine.Snapshot, fresh map[string]*door) {
 			d.leave(old)
 		}
 	}
-	for address, n := range fresh {
+	for address, n := range f.doors {
 		d.open[address] = n
 		d.parts.log.Info("listening", "listener", n.listener.Name(), "address", n.listener.Bound())
 		d.runs.Go(func() {
 			defer close(n.accepts)
-			if err := n.listener.Run(d.ctx); err != nil {
-				select {
-				case d.failed <- err:
-				default: // one is enough to stop
-				}
-			}
+			d.broke(n.listener.Run(d.ctx))
 		})
+	}
+	d.commitQUIC(s, f.quic)
+}
+
+// broke stops the gateway when an accept loop has ended with an error.
+func (d *doors) broke(err error) {
+	if err == nil {
+		return
+	}
+	select {
+	case d.failed <- err:
+	default: // one is enough to stop
 	}
 }
 
@@ -203,9 +233,13 @@ func (d *doors) drain(c model.Drain) {
 	d.parts.log.Info("draining", "open", d.connections(), "timeout", c.Timeout)
 	d.mu.Lock()
 	for _, n := range d.open {
+		n.entrance.Door.Store(n.entrance.Door.Load().WithAltSvc(""))
 		for _, s := range n.servers {
 			s.Announce()
 		}
+	}
+	for _, n := range d.quic {
+		n.Announce()
 	}
 	d.mu.Unlock()
 	if c.Delay > 0 {
@@ -216,6 +250,7 @@ func (d *doors) drain(c model.Drain) {
 		d.closeDoor(n)
 	}
 	all := slices.AppendSeq(slices.Collect(maps.Values(d.open)), maps.Keys(d.leaving))
+	quic := d.leaveQUIC()
 	d.mu.Unlock()
 	ctx, cancel := d.deadline(c.Timeout)
 	defer cancel()
@@ -224,6 +259,13 @@ func (d *doors) drain(c model.Drain) {
 		waits.Go(func() {
 			if cut := n.wait(ctx); cut > 0 {
 				d.parts.log.Warn("connections were cut off at the end of the drain", "listener", n.listener.Name(), "connections", cut)
+			}
+		})
+	}
+	for _, n := range quic {
+		waits.Go(func() {
+			if cut := n.Wait(ctx); cut > 0 {
+				d.parts.log.Warn("connections were cut off at the end of the drain", "listener", n.Name(), "protocol", "h3", "connections", cut)
 			}
 		})
 	}
@@ -259,6 +301,12 @@ func (d *doors) connections() (n int64) {
 	for o := range d.leaving {
 		n += o.listener.OpenConnections()
 	}
+	for _, q := range d.quic {
+		n += q.OpenConnections()
+	}
+	for q := range d.parting {
+		n += q.OpenConnections()
+	}
 	return n
 }
 
@@ -280,8 +328,12 @@ func (d *doors) status() []doorStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := []doorStatus{}
-	for _, o := range d.open {
-		list = append(list, doorStatus{o.listener.Name(), o.listener.Bound(), o.listener.OpenConnections()})
+	for address, o := range d.open {
+		n := o.listener.OpenConnections()
+		if q := d.quic[address]; q != nil {
+			n += q.OpenConnections()
+		}
+		list = append(list, doorStatus{o.listener.Name(), o.listener.Bound(), n})
 	}
 	slices.SortFunc(list, func(a, b doorStatus) int { return strings.Compare(a.Name, b.Name) })
 	return list

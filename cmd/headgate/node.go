@@ -142,9 +142,7 @@ func (n *node) goLive(c *compiled) error {
 	if err == nil {
 		if failed := n.record.Configure(n.recordSettings(c.document)); failed != nil {
 			err = located(c.loaded, failed)
-			for _, d := range fresh {
-				err = errors.Join(err, d.listener.Close())
-			}
+			err = errors.Join(err, fresh.discard())
 		}
 	}
 	if err != nil {
@@ -212,7 +210,8 @@ type routeStatus struct {
 // Status implements local.Node.
 func (n *node) Status() any {
 	st := status{
-		Version: buildVersion(), Started: n.started, Ready: "ready", Refused: n.refused.Load(), Listeners: n.doors.status(), Certs: n.secure.Status(),
+		Version: buildVersion(), Started: n.started, Ready: "ready", Refused: n.refused.Load(),
+		Listeners: n.doors.status(), Certs: n.secure.Status(),
 	}
 	if err := n.Ready(); err != nil {
 		st.Ready = err.Error()

@@ -42,10 +42,27 @@ func (j *job) doors() map[string]*engine.Door {
 			j.problem("duplicate_address", fmt.Sprintf("listener %q has this address already", other), "listeners", name, "address")
 		}
 		addresses[l.Address] = name
+		j.quic(name, &l)
 		doors[name] = engine.NewDoor(name, l, j.prefixes(l.Trusted, "listeners", name, "trusted_proxies"))
 		doors[name].TLS = j.terms(name, &l)
 	}
 	return doors
+}
+
+// quic checks what HTTP/3 needs beside it.
+func (j *job) quic(name string, l *model.Listener) {
+	if !slices.Contains(l.Protocols, "h3") {
+		return
+	}
+	switch {
+	case l.TLS == nil:
+		j.problem("invalid_value", "h3 is always encrypted; give the listener tls, or leave h3 out", "listeners", name, "protocols")
+	case len(l.Protocols) == 1:
+		j.problem("invalid_value", "h3 alone is found by nobody: clients hear of it over h1 or h2; write [h1, h2, h3]", "listeners", name, "protocols")
+	case l.TLS.EarlyData && l.TLS.ClientAuth != nil:
+		j.problem("invalid_value", "early data comes before a client has shown who it is; leave it out, or client_auth",
+			"listeners", name, "tls", "early_data")
+	}
 }
 
 // terms compiles how a listener is encrypted; nil: in clear, or there was a problem.

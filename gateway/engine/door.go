@@ -20,6 +20,8 @@ type Door struct {
 
 	TLS  *secure.Terms // how it is encrypted; nil: it is not
 	HSTS string        // the Strict-Transport-Security field of replies over TLS; "": none
+
+	AltSvc string // the Alt-Svc field of replies over TLS and TCP; "": none
 }
 
 // NewDoor compiles a listener whose addresses have been checked.
@@ -33,6 +35,7 @@ func NewDoor(name string, l model.Listener, trusted []netip.Prefix) *Door {
 	d.RFC7239 = l.Forwarded == "rfc7239" || l.Forwarded == "both"
 	if l.TLS != nil {
 		d.HSTS = hsts(l.TLS.HSTS)
+		d.AltSvc = altSvc(&l)
 	}
 	return d
 }

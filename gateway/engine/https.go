@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +35,34 @@ func hsts(h *model.HSTS) string {
 	return field
 }
 
+// altSvcAge is how long clients remember that there is HTTP/3: long enough for those that come back the next day, and no
+// longer, since they meet a door that has gone with a delay.
+const altSvcAge = "86400"
+
+// altSvc renders the field that tells clients of HTTP/1.1 and 2 about HTTP/3 on the same port (RFC 7838 section 3), once.
+func altSvc(l *model.Listener) string {
+	_, port, err := net.SplitHostPort(l.Address)
+	if err != nil || port == "0" || !slices.Contains(l.Protocols, "h3") {
+		return ""
+	}
+	return `h3=":` + port + `"; ma=` + altSvcAge
+}
+
+// WithAltSvc returns the door with another Alt-Svc field: none when it is about to close, or "clear" when HTTP/3 has been
+// taken away from it, so that clients forget what they were told (RFC 7838 section 3).
+func (d *Door) WithAltSvc(field string) *Door {
+	c := *d
+	c.AltSvc = field
+	return &c
+}
+
+// advertise adds to a reply over TLS and TCP that there is HTTP/3. What the upstream says about itself does not hold here.
+func (d *Door) advertise(x *exchange.Exchange) {
+	if d.AltSvc != "" && x.Client.TLS != nil && x.Request.Proto != "HTTP/3.0" {
+		x.Reply.Header.Set("Alt-Svc", d.AltSvc)
+	}
+}
+
 // secure adds to a reply over TLS that the client shall come by https only. In clear it must not be said (RFC 6797
 // section 7.2), and there is one such field (section 6.1): the door's.
 func (d *Door) secure(x *exchange.Exchange) {
@@ -43,7 +73,7 @@ func (d *Door) secure(x *exchange.Exchange) {
 
 // misdirected reports whether a request came over a connection that was opened for another host: a client may use one for
 // every name of the certificate that it was shown, and must open its own for others (RFC 9110 section 15.5.20, RFC 9113
-// section 9.1.1). What a client asked for in the handshake, it may ask for now, whatever certificate it was content with;
+// section 9.1.1). What a client asked for in the handshake, it may ask for here, whatever certificate it was content with;
 // one that asked for nothing there, such as one that was given an address, has promised nothing. A trusted proxy carries
 // the hosts of others over connections of its own.
 func misdirected(x *exchange.Exchange) bool {

@@ -222,6 +222,7 @@ func (c *carriage) reply() {
 func (c *carriage) send() {
 	c.sent = true
 	c.door.secure(c.x)
+	c.door.advertise(c.x)
 	record.StampReply(c.x)
 	if err := c.x.Wire.Reply(c.x); err != nil {
 		c.abort(err)

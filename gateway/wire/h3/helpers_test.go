@@ -316,12 +316,14 @@ func block(pairs ...string) []byte {
 
 // get is the HEADERS frame of a GET, with more fields.
 func get(more ...string) []byte {
-	return frame(frameHeaders, block(append([]string{":method", "GET", ":scheme", "https", ":authority", "localhost", ":path", "/"}, more...)...))
+	head := []string{":method", "GET", ":scheme", "https", ":authority", "localhost", ":path", "/"}
+	return frame(frameHeaders, block(append(head, more...)...))
 }
 
 // post is the HEADERS frame of a POST, with more fields.
 func post(more ...string) []byte {
-	return frame(frameHeaders, block(append([]string{":method", "POST", ":scheme", "https", ":authority", "localhost", ":path", "/"}, more...)...))
+	head := []string{":method", "POST", ":scheme", "https", ":authority", "localhost", ":path", "/"}
+	return frame(frameHeaders, block(append(head, more...)...))
 }
 
 // response is what came on a request's stream.

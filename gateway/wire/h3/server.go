@@ -61,6 +61,7 @@ type Server struct {
 	shards   atomic.Uint32
 	conns    sync.Map // *conn -> struct{}
 	open     sync.WaitGroup
+	unbound  sync.Once
 
 	mu      sync.Mutex
 	inside  int // connections
@@ -119,6 +120,9 @@ func (s *Server) limits() *Limits { return &s.settings.Load().Limits }
 
 // Name returns what the document calls the listener.
 func (s *Server) Name() string { return s.title.Load().name }
+
+// Address returns where the socket is, as the document says it.
+func (s *Server) Address() string { return s.address }
 
 // Bound returns where the socket is, with the port that the system chose for port 0.
 func (s *Server) Bound() string { return s.socket.LocalAddr().String() }
@@ -240,9 +244,11 @@ func (s *Server) Wait(ctx context.Context) (cut int) {
 		}
 		<-ended
 	}
-	if err := errors.Join(s.transport.Close(), s.socket.Close()); err != nil {
-		s.Log.Warn("a socket did not close cleanly", "listener", s.Name(), "error", err)
-	}
+	s.unbound.Do(func() {
+		if err := errors.Join(s.transport.Close(), s.socket.Close()); err != nil {
+			s.Log.Warn("a socket did not close cleanly", "listener", s.Name(), "error", err)
+		}
+	})
 	return cut
 }
 

@@ -85,7 +85,8 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 		{"a section larger than the limit as it is", "431", "", frame(frameHeaders, make([]byte, 17<<10))},
 		{"CONNECT with a path", "400", "does not go", but(":method", "CONNECT")},
 		{"CONNECT without an authority", "400", "missing", fieldsOf(":method", "CONNECT")},
-		{"a switch to nothing", "400", "token", fieldsOf(":method", "CONNECT", ":protocol", "", ":scheme", "https", ":authority", "a", ":path", "/")},
+		{"a switch to nothing", "400", "token",
+			fieldsOf(":method", "CONNECT", ":protocol", "", ":scheme", "https", ":authority", "a", ":path", "/")},
 	} {
 		got := read(r.request(c.bytes, true))
 		if got.err != nil || got.status != c.status || !strings.Contains(got.body, c.detail) {
@@ -154,7 +155,8 @@ func TestViolationsEndTheConnection(t *testing.T) {
 		// RFC 9204
 		{"a reference to the dynamic table", request(frame(frameHeaders, []byte{0, 0, 0x80})), http3.ErrCodeQPACKDecompressionFailed},
 		{"a section without a prefix", request(frame(frameHeaders, nil)), http3.ErrCodeQPACKDecompressionFailed},
-		{"an index beyond the static table", request(frame(frameHeaders, []byte{0, 0, 0xff, 0xff, 0x7f})), http3.ErrCodeQPACKDecompressionFailed},
+		{"an index beyond the static table", request(frame(frameHeaders, []byte{0, 0, 0xff, 0xff, 0x7f})),
+			http3.ErrCodeQPACKDecompressionFailed},
 		{"room for a dynamic table", uni([]byte{streamEncoder, 0x3f, 0x01}), errCodeEncoderStream},
 		{"an insertion", uni([]byte{streamEncoder, 0xc1, 0x01, 'a'}), errCodeEncoderStream},
 		{"an acknowledgment of nothing", uni([]byte{streamDecoder, 0x80}), errCodeDecoderStream},
@@ -179,12 +181,13 @@ func TestViolationsEndTheConnection(t *testing.T) {
 func TestExtensionsAreIgnored(t *testing.T) {
 	d := open(t, echo)
 	r := d.raw(t)
-	r.uni(slices.Concat([]byte{streamControl}, frame(frameSettings, []byte{0x21, 5, 0x33, 1}), frame(0x21, []byte("x")), frame(0xf0700, []byte{0, 'u'})))
+	r.uni(slices.Concat([]byte{streamControl}, frame(frameSettings, []byte{0x21, 5, 0x33, 1}), frame(0x21, []byte("x")),
+		frame(0xf0700, []byte{0, 'u'})))
 	r.uni([]byte{streamEncoder, 0x20})
 	r.uni([]byte{streamDecoder, 0x40, 0x7f, 0x80, 0x01, 0x44})
 	_ = r.uni([]byte{0x21, 'x'}).Close()
-	got := read(r.request(slices.Concat(frame(0x21, []byte("x")), post(), frame(0x21, nil), frame(frameData, []byte("a")), frame(0x5f, []byte("y")),
-		frame(frameData, []byte("b"))), true))
+	got := read(r.request(slices.Concat(frame(0x21, []byte("x")), post(), frame(0x21, nil), frame(frameData, []byte("a")),
+		frame(0x5f, []byte("y")), frame(frameData, []byte("b"))), true))
 	if got.err != nil || got.body != "ab" || r.Context().Err() != nil {
 		t.Errorf("%+v, %v", got, r.Context().Err())
 	}
