@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"net/netip"
 
 	"headgate/gateway/exchange"
 	"headgate/internal/sock"
@@ -11,6 +12,11 @@ import (
 type Greeting struct {
 	// Proxy reads the header of a load balancer in front and makes the client the one that it names; nil: there is none.
 	Proxy Step
+	// Balancer reports whether connections from the address are a load balancer's. They are counted by the client that
+	// Proxy finds out, and not as the balancer's own, which would soon be too many. nil: nobody's are.
+	Balancer func(netip.Addr) bool
+	// Wordless says that clients do not expect HTTP in clear: one that is refused is told nothing.
+	Wordless bool
 	// TLS makes the handshake and describes it in the client; nil: the door is in clear.
 	TLS Step
 	// Server carries the connection; the client says what was agreed on.
@@ -23,25 +29,34 @@ type Step func(c *sock.Conn, client *exchange.Client) error
 
 // greet leads a connection to its server. What may wait does so on a goroutine of its own, whose stack, deep from a
 // handshake, does not stay with the connection.
-func (l *Listener) greet(c *sock.Conn, client exchange.Client, done func()) {
-	g := l.greeting.Load()
+func (v *visit) greet(c *sock.Conn, client exchange.Client, g *Greeting) {
 	if g.Proxy == nil && g.TLS == nil {
-		g.Server(&client).Serve(c, client, done)
+		g.Server(&client).Serve(c, client, v.end)
 		return
 	}
-	l.greets.Go(func() {
-		for _, step := range [...]Step{g.Proxy, g.TLS} {
-			if step == nil {
-				continue
-			}
-			if step(c, &client) != nil {
-				_ = c.Close() // the step has said what there was to say
-				done()
-				return
-			}
+	v.door.greets.Go(func() {
+		if !v.ready(c, &client, g) {
+			_ = c.Close() // whoever found out that it is of no use has said what there was to say
+			v.end()
+			return
 		}
-		g.Server(&client).Serve(c, client, done)
+		g.Server(&client).Serve(c, client, v.end)
 	})
+}
+
+// ready takes the steps of the greeting. It reports whether the connection may be served.
+func (v *visit) ready(c *sock.Conn, client *exchange.Client, g *Greeting) bool {
+	if g.Proxy != nil {
+		balancer := client.Peer
+		if g.Proxy(c, client) != nil {
+			return false
+		}
+		if v.uncounted && client.Peer != balancer && !v.count(client.Peer.Addr()) {
+			v.door.refuse(c, g)
+			return false
+		}
+	}
+	return g.TLS == nil || g.TLS(c, client) == nil
 }
 
 // Settle returns when every connection that was accepted has come to its server or has been closed, or the context is

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -215,32 +216,47 @@ func (l *Listener) awaitRoom(ctx context.Context) bool {
 	return false
 }
 
-// take hands a connection to its server if its client may have one more.
+// visit is one connection of a door, from when it is accepted until it ends.
+type visit struct {
+	door      *Listener
+	client    netip.Addr // that it is counted by; invalid: by none
+	uncounted bool       // until it is known whose it is
+}
+
+// take hands a connection to the server if its client may have one more.
 func (l *Listener) take(nc net.Conn) {
 	l.title.Load().accepted.Inc(0)
-	counted, ok := l.admit(nc)
-	if !ok {
-		l.title.Load().refused.Inc(0)
-		if l.greeting.Load().TLS == nil {
-			_, _ = nc.Write(busy) // it fits into the empty socket, so it does not wait; the client may have gone
-		}
+	g, client := l.greeting.Load(), clientOf(nc)
+	v := &visit{door: l, uncounted: g.Balancer != nil && g.Balancer(client.Peer.Addr())}
+	if !v.uncounted && !v.count(client.Peer.Addr()) {
+		l.refuse(nc, g)
 		_ = nc.Close() // nothing was promised
 		return
 	}
 	l.open.Add(1)
-	done := func() {
-		l.leave(counted)
-		l.open.Add(-1)
-		l.wake()
-	}
 	c, err := sock.New(nc, l.sweeper, nil)
 	if err != nil {
 		l.log.Error("a connection could not be taken over", "listener", l.Name(), "error", err)
 		_ = nc.Close() // the connection is of no use; its error was the one before
-		done()
+		v.end()
 		return
 	}
-	l.greet(c, clientOf(nc), done)
+	v.greet(c, client, g)
+}
+
+// refuse tells a client that it has too many connections.
+func (l *Listener) refuse(c io.Writer, g *Greeting) {
+	l.title.Load().refused.Inc(0)
+	if g.TLS == nil && !g.Wordless {
+		_, _ = c.Write(busy) // it fits into the empty socket, so it does not wait; the client may have gone
+	}
+}
+
+// end gives the place of a connection back.
+func (v *visit) end() {
+	v.door.leave(v.client)
+	v.door.open.Add(-1)
+	v.door.wake()
 }
 
 // clientOf returns who is at the other end.
@@ -253,21 +269,22 @@ func clientOf(nc net.Conn) (client exchange.Client) {
 	return client
 }
 
-// admit counts a connection for its client's address, when there is a limit for that.
-func (l *Listener) admit(c net.Conn) (netip.Addr, bool) {
+// count counts the connection for a client's address, when there is a limit for that, or reports that it is one too many.
+func (v *visit) count(address netip.Addr) bool {
+	l := v.door
 	limit := l.limits.Load().PerClient
-	a, ok := c.RemoteAddr().(*net.TCPAddr)
-	if limit == 0 || !ok {
-		return netip.Addr{}, true
+	if limit == 0 || !address.IsValid() {
+		return true
 	}
-	client := network(a.AddrPort().Addr().Unmap())
+	client := network(address)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.clients[client] >= limit || len(l.clients) >= maxClients {
-		return netip.Addr{}, false
+		return false
 	}
 	l.clients[client]++
-	return client, true
+	v.client = client
+	return true
 }
 
 // network is what one client is counted by: its address, or the /64 that an IPv6 client has to itself.
