@@ -14,9 +14,9 @@ listeners:
 `)
 	for _, want := range []string{
 		"gate.yaml:3:33: listeners.a.protocols: h3 is always encrypted; give the listener tls, or leave h3 out [invalid_value]",
-		"gate.yaml:4:33: listeners.b.protocols: h3 alone is found by nobody: clients hear of it over h1 or h2; "+
+		"gate.yaml:4:33: listeners.b.protocols: h3 alone is found by nobody: clients hear of it over h1 or h2; " +
 			"write [h1, h2, h3] [invalid_value]",
-		"gate.yaml:5:84: listeners.c.tls.early_data: early data comes before a client has shown who it is; "+
+		"gate.yaml:5:84: listeners.c.tls.early_data: early data comes before a client has shown who it is; " +
 			"leave it out, or client_auth [invalid_value]",
 	} {
 		if !slices.Contains(got, want) {
