@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"io"
@@ -130,15 +131,33 @@ func atHand(b *exchange.Body) (p []byte, ok bool) {
 			p = append(make([]byte, 0, len(p)), p...) // it may have to be sent again
 		}
 		return p, p != nil
-	case interface{ Len() int }: // in memory: made by a policy, or held for one
-		if int64(r.Len()) != b.Length || r.Len() > replayRoom {
+	case interface{ Len() int }: // in memory: made by a policy, held for one, or come whole
+		n := r.Len()
+		if n == 0 || n > replayRoom || b.Length >= 0 && int64(n) != b.Length {
 			return nil, false
 		}
-		p = make([]byte, r.Len())
-		_, err := io.ReadFull(b.Reader, p)
-		return p, err == nil
+		p = make([]byte, n+1)
+		n, err := io.ReadFull(b.Reader, p) // up to the end, behind which trailers stand
+		if errors.Is(err, io.ErrUnexpectedEOF) && n == len(p)-1 {
+			return p[:n], true
+		}
+		b.Reader = io.MultiReader(bytes.NewReader(p[:n]), failing{err, b.Reader}) // not what it said
 	}
 	return nil, false
+}
+
+// failing is a reader that has failed, if it has.
+type failing struct {
+	err error
+	io.Reader
+}
+
+// Read implements io.Reader.
+func (f failing) Read(p []byte) (int, error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	return f.Reader.Read(p)
 }
 
 // failed takes the call off its connection and says what went wrong, in whose doing it was: the request's body may be the

@@ -169,11 +169,12 @@ func TestLargeBodiesCrossBothWaysAtOnce(t *testing.T) {
 			x := ask("POST", "/")
 			x.Request.Body = exchange.Body{Reader: &pattern{n: size}, Length: -1}
 			call, err := do(t, c, x, plan)
-			defer call.Close()
 			if err != nil {
 				t.Error(err)
+				call.Close()
 				return
 			}
+			defer call.Close()
 			got := sha256.New()
 			if n, err := io.Copy(got, x.Reply.Body.Reader); n != size || err != nil || string(got.Sum(nil)) != string(want.Sum(nil)) {
 				t.Errorf("%d bytes, %v", n, err)

@@ -66,13 +66,13 @@ func (c *Call) begin(x *exchange.Exchange, conn *Conn) (sent bool, err error) {
 		return false, err
 	}
 	o.next += 2
-	o.section(id, o.fields.request(&x.Request, c.plan, c.host), bare)
+	o.section(id, o.request(&x.Request, c.plan, c.host), bare)
 	c.here = true
 	if sent = bare; !bare && c.whole && !c.tunnel && conn.affordAll(c) {
 		sent = true
 		o.body(id, c.body, trailer.Len() == 0)
 		if trailer.Len() > 0 {
-			o.section(id, o.fields.trailer(trailer), true)
+			o.section(id, o.trailer(trailer), true)
 		}
 	}
 	o.signal()

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"strconv"
 	"strings"
 
 	"golang.org/x/net/http2"
@@ -192,102 +191,81 @@ func (c *Conn) head(b *block) error {
 	return nil
 }
 
-// common are names of fields as they are often spelled in HTTP/1.1, in lower case.
-var common = func() map[string]string {
-	names := map[string]string{}
-	for name := range strings.FieldsSeq(`Accept Accept-Charset Accept-Encoding Accept-Language Access-Control-Request-Headers
-		Access-Control-Request-Method Authorization Cache-Control Content-Disposition Content-Encoding Content-Language
-		Content-Location Content-Range Content-Type Cookie Date DNT Forwarded From If-Match If-Modified-Since If-None-Match
-		If-Range If-Unmodified-Since Last-Modified Link Max-Forwards Origin Pragma Priority Range Referer Sec-CH-UA
-		Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Sec-WebSocket-Extensions
-		Sec-WebSocket-Protocol Sec-WebSocket-Version Traceparent Tracestate Trailer Upgrade-Insecure-Requests User-Agent Via
-		X-Amzn-Trace-Id X-API-Key X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Prefix X-Forwarded-Proto
-		X-Real-IP X-Request-ID X-Request-Id X-Correlation-ID X-Requested-With Grpc-Timeout Grpc-Encoding Grpc-Accept-Encoding`) {
-		names[name] = strings.ToLower(name)
+// request makes the field section of a request (RFC 9113 section 8.3.1). The lock is held.
+func (o *outbound) request(r *exchange.Request, plan *Plan, host string) []byte {
+	e, method := o.fields, r.Method
+	if r.Upgrade != "" {
+		method = "CONNECT" // RFC 8441 section 4
 	}
-	return names
-}()
-
-func lower(name string) string {
-	for i := range len(name) {
-		if c := name[i]; c >= 'A' && c <= 'Z' {
-			if known, ok := common[name]; ok {
-				return known
-			}
-			return strings.ToLower(name)
-		}
-	}
-	return name
-}
-
-// volatile reports whether a field has another value in each request, or is a secret: such a one is not put into the HPACK
-// table, where it would push out what repeats, and where secrets could be guessed at (RFC 7541 section 7.1).
-func volatile(name string) bool {
-	switch name {
-	case "authorization", "cookie", "x-api-key", "x-request-id", "x-correlation-id", "traceparent", "tracestate", "x-forwarded-for",
-		"forwarded", "x-real-ip", "content-length", "grpc-timeout", "if-none-match", "if-modified-since", "range", "referer", "date",
-		"x-amzn-trace-id", "via":
-		return true
-	}
-	return false
-}
-
-func (e *encoder) add(name, value string, never bool) {
-	_ = e.hpack.WriteField(hpack.HeaderField{Name: name, Value: value, Sensitive: never}) // to memory
-}
-
-// request makes the field section of a request (RFC 9113 section 8.3.1).
-func (e *encoder) request(r *exchange.Request, plan *Plan, host string) []byte {
-	e.block = e.block[:0]
+	b := e.Begin(o.block[:0])
+	b = e.Field(b, ":method", method)
+	b = e.Field(b, ":scheme", plan.Scheme)
+	b = e.Field(b, ":authority", host)
 	path := r.Path
 	if r.HasQuery {
 		path += "?" + r.Query
 	}
-	grpc := isGRPC(&r.Header)
-	method := r.Method
+	b = e.Field(b, ":path", path)
 	if r.Upgrade != "" {
-		method = "CONNECT" // RFC 8441 section 4
+		b = e.Field(b, ":protocol", r.Upgrade)
 	}
-	e.add(":method", method, false)
-	e.add(":scheme", plan.Scheme, false)
-	e.add(":authority", host, false)
-	e.add(":path", path, !grpc)
-	if r.Upgrade != "" {
-		e.add(":protocol", r.Upgrade, false)
-	}
-	for name, value := range r.Header.All() {
-		if name = lower(name); keeps(name, r.Upgrade != "") {
-			e.add(name, value, volatile(name))
+	for i := range r.Header.Len() {
+		switch f := r.Header.At(i); {
+		case !keeps(f.Name, r.Upgrade != ""):
+		case secret(f.Name):
+			b = e.Secret(b, f.Name, f.Value)
+		default:
+			b = e.Field(b, f.Name, f.Value)
 		}
 	}
-	if grpc {
-		e.add("te", "trailers", false)
+	if isGRPC(&r.Header) {
+		b = e.Field(b, "te", "trailers")
 	}
 	switch {
 	case r.Upgrade != "":
 	case r.Body.Reader != nil && r.Body.Length >= 0,
 		r.Body.Reader == nil && r.Body.Length == 0 && (method == "POST" || method == "PUT" || method == "PATCH"): // RFC 9110 section 8.6
-		e.add("content-length", strconv.FormatInt(r.Body.Length, 10), true)
+		b = e.Length(b, r.Body.Length)
 	}
 	if r.Expect {
-		e.add("expect", "100-continue", false)
+		b = e.Field(b, "expect", "100-continue")
 	}
-	return e.block
+	o.block = b
+	return b
+}
+
+// secret reports whether a field's value is one that those who share the connection must not be able to guess at.
+func secret(name string) bool {
+	switch len(name) {
+	case 6:
+		return exchange.EqualFold(name, "cookie")
+	case 9:
+		return exchange.EqualFold(name, "x-api-key")
+	case 13:
+		return exchange.EqualFold(name, "authorization")
+	}
+	return false
 }
 
 // keeps reports whether a field of the request goes to the target. A policy may have set one that it must not.
 func keeps(name string, upgrade bool) bool {
 	switch len(name) {
-	case 2, 7, 10, 16:
-		return !aboutConnection(name)
+	case 2:
+		return !exchange.EqualFold(name, "te")
 	case 4:
-		return name != "host"
+		return !exchange.EqualFold(name, "host")
 	case 6:
-		return name != "expect"
+		return !exchange.EqualFold(name, "expect")
+	case 7:
+		return !exchange.EqualFold(name, "upgrade")
+	case 10:
+		return !exchange.EqualFold(name, "connection") && !exchange.EqualFold(name, "keep-alive")
 	case 14:
-		return name != "content-length" && name != "http2-settings"
+		return !exchange.EqualFold(name, "content-length") && !exchange.EqualFold(name, "http2-settings")
+	case 16:
+		return !exchange.EqualFold(name, "proxy-connection")
 	case 17:
-		return name != "transfer-encoding" && (!upgrade || name != "sec-websocket-key") // RFC 8441 section 5.1
+		return !exchange.EqualFold(name, "transfer-encoding") && (!upgrade || !exchange.EqualFold(name, "sec-websocket-key")) // RFC 8441
 	}
 	return true
 }
@@ -299,13 +277,16 @@ func isGRPC(h *exchange.Header) bool {
 	return strings.HasPrefix(t, grpc) && (len(t) == len(grpc) || t[len(grpc)] == '+' || t[len(grpc)] == ';')
 }
 
-// trailer makes a trailer section.
-func (e *encoder) trailer(h *exchange.Header) []byte {
-	e.block = e.block[:0]
-	for name, value := range h.All() {
-		e.add(lower(name), value, true)
+// trailer makes a trailer section. The lock is held.
+func (o *outbound) trailer(h *exchange.Header) []byte {
+	b := o.fields.Begin(o.block[:0])
+	for i := range h.Len() {
+		if f := h.At(i); keeps(f.Name, false) {
+			b = o.fields.Field(b, f.Name, f.Value)
+		}
 	}
-	return e.block
+	o.block = b
+	return b
 }
 
 // section writes a field section in as many frames as it takes. The lock is held.

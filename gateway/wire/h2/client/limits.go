@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"headgate/gateway/exchange"
+	"headgate/gateway/wire/h2/fields"
 	"headgate/internal/clock"
 )
 
@@ -54,7 +55,7 @@ const (
 	// ends its call alone, since the connection's HPACK state can follow; beyond that the connection is dropped.
 	maxBlockFactor = 2
 	// maxTable bounds the HPACK table that the target may use towards us, and that we use towards it whatever it allows.
-	maxTable = 4 << 10
+	maxTable = fields.MaxTable
 	// chatter is how many frames that carry nothing of a call a target may send ahead of those that do (PING, SETTINGS,
 	// PRIORITY, empty DATA, frames of streams that have ended; CVE-2019-9512, -9515, -9518). Each frame with content on
 	// either side earns chatterEarned more, and each second chatterPerSecond.

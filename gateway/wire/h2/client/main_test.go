@@ -143,10 +143,11 @@ func do(t *testing.T, c *Conn, x *exchange.Exchange, p *Plan) (*Call, error) {
 func fetch(t *testing.T, c *Conn, x *exchange.Exchange) (string, error) {
 	t.Helper()
 	call, err := do(t, c, x, plan)
-	defer call.Close()
 	if err != nil {
+		call.Close()
 		return "", err
 	}
+	defer call.Close()
 	return body(x)
 }
 

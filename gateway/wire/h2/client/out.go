@@ -5,8 +5,8 @@ import (
 	"sync"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
+	"headgate/gateway/wire/h2/fields"
 	"headgate/internal/sock"
 )
 
@@ -16,7 +16,8 @@ type outbound struct {
 	mu      sync.Mutex
 	buf     []byte
 	framer  *http2.Framer // appends to buf
-	fields  encoder
+	fields  *fields.Encoder
+	block   []byte // a field section
 	next    uint32 // stream identifier
 	control int    // bytes in buf that the target made us say
 	spent   int64  // content frames written, for the reader's purse
@@ -28,7 +29,7 @@ type outbound struct {
 
 func (o *outbound) begin() {
 	o.framer = http2.NewFramer(o, nil)
-	o.fields.begin()
+	o.fields = fields.NewEncoder()
 	o.next, o.wake = 1, make(chan struct{}, 1)
 }
 
@@ -200,22 +201,8 @@ func (o *outbound) over() bool {
 }
 
 // resize gives the HPACK table the size that the target wants.
-func (o *outbound) resize(table uint32) {
+func (o *outbound) resize(table int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.fields.hpack.SetMaxDynamicTableSize(table)
-}
-
-// encoder makes field sections.
-type encoder struct {
-	hpack *hpack.Encoder
-	block []byte
-}
-
-func (e *encoder) begin() { e.hpack = hpack.NewEncoder(e) }
-
-// Write implements io.Writer for the HPACK encoder.
-func (e *encoder) Write(p []byte) (int, error) {
-	e.block = append(e.block, p...)
-	return len(p), nil
+	o.fields.Resize(table)
 }

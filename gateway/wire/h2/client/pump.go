@@ -36,7 +36,7 @@ func (c *Call) pushTrailer(h *exchange.Header) {
 	o := &c.conn.out
 	o.mu.Lock()
 	if !o.ended {
-		o.section(c.id, o.fields.trailer(h), true)
+		o.section(c.id, o.trailer(h), true)
 		o.signal()
 	}
 	o.mu.Unlock()

@@ -15,7 +15,7 @@ func (in *inbound) settings(f *http2.SettingsFrame) error {
 		return err
 	}
 	if w.table >= 0 {
-		c.out.resize(uint32(min(w.table, maxTable)))
+		c.out.resize(int(min(w.table, maxTable)))
 	}
 	more, err := c.agree(&w)
 	if err != nil {

@@ -120,6 +120,12 @@ func (e *Encoder) Field(b []byte, name, value string) []byte {
 	return literal(b, 0x40, 6, static, name, value)
 }
 
+// Secret appends a field that must not get into any table, here or behind the next hop (section 7.1.3): whoever shares the
+// connection could guess at it.
+func (e *Encoder) Secret(b []byte, name, value string) []byte {
+	return literal(b, 0x10, 4, staticName(name), name, value)
+}
+
 func (e *Encoder) hash(name, value string) uint32 {
 	h := maphash.String(e.seed, value)
 	return uint32(h>>32) ^ uint32(h) ^ uint32(len(name))<<16 ^ uint32(name[0]|0x20)<<8 ^ uint32(name[len(name)-1]|0x20)
@@ -203,7 +209,7 @@ const (
 	setCookie     = 55
 )
 
-// staticNames are the names of the static table (RFC 7541 appendix A) that replies have, with their indexes.
+// staticNames are the names of the static table (RFC 7541 appendix A) that replies have, and requests, with their indexes.
 var staticNames = [...]struct {
 	name  string
 	index int
@@ -214,6 +220,11 @@ var staticNames = [...]struct {
 	{"last-modified", 44}, {"link", 45}, {"location", 46}, {"proxy-authenticate", 48}, {"refresh", 52}, {"retry-after", 53},
 	{"server", 54}, {"set-cookie", setCookie}, {"strict-transport-security", 56}, {"vary", 59}, {"via", 60},
 	{"www-authenticate", 61},
+
+	{":authority", 1}, {":method", 2}, {":path", 4}, {":scheme", 6}, {"accept", 19}, {"accept-charset", 15}, {"accept-encoding", 16},
+	{"accept-language", 17}, {"authorization", 23}, {"cookie", 32}, {"expect", 35}, {"from", 37}, {"host", 38}, {"if-match", 39},
+	{"if-modified-since", 40}, {"if-none-match", 41}, {"if-range", 42}, {"if-unmodified-since", 43}, {"max-forwards", 47},
+	{"proxy-authorization", 49}, {"range", 50}, {"referer", 51}, {"user-agent", 58},
 }
 
 // byLength has for each length the entries of staticNames that are so long.
