@@ -54,8 +54,14 @@ func Start(t testing.TB, binary, document string, flags ...string) *Gateway {
 // Write puts a file into the gateway's folder.
 func (g *Gateway) Write(name, text string) {
 	g.t.Helper()
-	if err := os.WriteFile(filepath.Join(g.Dir, name), []byte(text), 0o600); err != nil {
-		g.t.Fatal(err)
+	WriteFile(g.t, filepath.Join(g.Dir, name), text)
+}
+
+// WriteFile writes a text that only its owner may read.
+func WriteFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -87,6 +93,9 @@ func (g *Gateway) Await(path string, fits func(page string) bool) {
 
 // Log returns what the gateway has printed so far.
 func (g *Gateway) Log() string { return g.running.out.String() }
+
+// Admin returns the address of the operators' listener.
+func (g *Gateway) Admin() string { return g.running.admin }
 
 // PID returns the gateway's process.
 func (g *Gateway) PID() int { return g.running.cmd.Process.Pid }
