@@ -9,6 +9,9 @@
 //	claim.NAME        value   claim of a verified token; claim.a.b and claim["a.b"] go down into objects
 //	client.ip         text    address of the client, behind trusted proxies if there are any
 //	client.trusted    bool    the other end of the connection is a trusted proxy
+//	client.secure     bool    it is encrypted, or a trusted proxy says so
+//	client.tls.NAME   text    version, cipher, server_name, alpn; bool: resumed, early
+//	client.cert.NAME  text    subject, issuer, serial, thumbprint of a verified certificate; list: dns, emails, uris, ips
 //	request.method    text    and request.path, request.query, request.host (lower case, no port), request.scheme
 //	header.NAME       text    first field of that name, in any case; header.x-tenant and header["x-tenant"] are the same
 //	query.NAME        text    first query parameter of that name, decoded

@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"slices"
 	"strings"
 
 	"headgate/gateway/exchange"
@@ -41,7 +42,7 @@ func Variables() []expr.Variable {
 }
 
 func variables(ips *addresses) []variable {
-	return append(append(callerVariables(ips), requestVariables()...), replyVariables()...)
+	return slices.Concat(callerVariables(ips), tlsVariables(), requestVariables(), replyVariables())
 }
 
 func callerVariables(ips *addresses) []variable {

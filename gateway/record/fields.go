@@ -65,6 +65,10 @@ func specs() []spec {
 		{name: "scheme", text: func(l *line) string { return l.x.Request.Scheme }},
 		{name: "proto", text: func(l *line) string { return l.x.Request.Proto }},
 		{name: "peer", ascii: putPeer},
+		{name: "tls_version", text: func(l *line) string { return overTLS(l.x).Version }},
+		{name: "tls_cipher", text: func(l *line) string { return overTLS(l.x).Cipher }},
+		{name: "server_name", text: func(l *line) string { return overTLS(l.x).ServerName }},
+		{name: "client_cert", text: clientCertificate},
 		{name: "cached", number: func(b []byte, l *line) []byte { return putTrue(b, l.x.Usage.Cached) }},
 	}
 }

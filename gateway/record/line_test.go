@@ -97,6 +97,12 @@ func TestAccessLogGoldenLines(t *testing.T) {
 		{"the other fields", model.AccessLog{Format: "json", Fields: []string{
 			"span", "version", "upstream", "scheme", "proto", "peer", "cached"}}, proxied(),
 			`{"version":"v1","upstream":"orders","scheme":"https","proto":"HTTP/1.1","peer":"10.0.0.1:5555"}`},
+		{"of TLS", model.AccessLog{Format: "json", Fields: []string{"tls_version", "tls_cipher", "server_name", "client_cert"}},
+			&exchange.Exchange{Client: exchange.Client{TLS: &exchange.TLS{Version: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256",
+				ServerName: "shop.example", Certificate: &exchange.Certificate{Subject: `CN=a"b`}}}},
+			`{"tls_version":"TLS 1.3","tls_cipher":"TLS_AES_128_GCM_SHA256","server_name":"shop.example","client_cert":"CN=a\"b"}`},
+		{"of TLS, in clear", model.AccessLog{Format: "json", Fields: []string{"tls_version", "client_cert", "scheme"}}, proxied(),
+			`{"scheme":"https"}`},
 		{"a refusal without a cause tells its detail", model.AccessLog{Format: "json", Fields: []string{"code", "cause"}},
 			&exchange.Exchange{Err: &exchange.Error{Code: exchange.BadRequest, Detail: "Host stands twice"}},
 			`{"code":"bad_request","cause":"Host stands twice"}`},
