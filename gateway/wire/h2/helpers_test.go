@@ -2,6 +2,7 @@ package h2
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -37,6 +38,13 @@ func (carrier) Refuse(x *exchange.Exchange) {
 // echo answers with what it was asked: the request's body, or its line and fields.
 func echo(x *exchange.Exchange) {
 	r := &x.Request
+	if r.Path == "/length" {
+		known := fmt.Sprintf("%d at hand: ", r.Body.Length)
+		if n := r.Body.Reader.(interface{ Len() int }).Len(); int64(n) != r.Body.Length {
+			known = "not at hand: "
+		}
+		r.Body.Reader = io.MultiReader(strings.NewReader(known), r.Body.Reader)
+	}
 	if !r.Body.None() {
 		body, err := io.ReadAll(r.Body.Reader)
 		if err != nil {
@@ -76,6 +84,7 @@ type rig struct {
 	*Server
 	address  string
 	registry *metric.Registry
+	shut     func() // nobody comes in any more
 	stop     func()
 }
 
@@ -104,7 +113,12 @@ func begin(t testing.TB, serve carrier, change func(l *h1.Limits)) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{Server: s, address: listener.Addr().String(), registry: registry}
-	runs.Go(func() {
+	var accepts sync.WaitGroup
+	r.shut = func() {
+		_ = listener.Close()
+		accepts.Wait()
+	}
+	accepts.Go(func() {
 		for {
 			nc, err := listener.Accept()
 			if err != nil {
@@ -114,7 +128,7 @@ func begin(t testing.TB, serve carrier, change func(l *h1.Limits)) *rig {
 		}
 	})
 	r.stop = sync.OnceFunc(func() {
-		_ = listener.Close()
+		r.shut()
 		s.Drain()
 		ended, done := context.WithTimeout(context.Background(), 10*time.Second)
 		defer done()

@@ -25,7 +25,7 @@ type Encoder struct {
 	count   int
 	size    int
 	max     int
-	shrunk  int // the smallest max since the last section; what the decoder must be told. -1: nothing
+	shrunk  bool // which the decoder must be told
 	once    [64]uint32
 }
 
@@ -35,30 +35,24 @@ func (e entry) size() int { return len(e.name) + len(e.value) + 32 }
 
 // NewEncoder returns an encoder with the table that every decoder has at first.
 func NewEncoder() *Encoder {
-	return &Encoder{seed: maphash.MakeSeed(), max: MaxTable, shrunk: -1}
+	return &Encoder{seed: maphash.MakeSeed(), max: MaxTable}
 }
 
-// Resize keeps to the size that the client's decoder allows.
+// Resize keeps to the size that the client's decoder allows. Once small it stays so: growing again would have to be said
+// in two steps (section 4.2), which not every decoder takes.
 func (e *Encoder) Resize(size int) {
-	if size == e.max {
-		return
+	if size < e.max {
+		e.max, e.shrunk = size, true
+		e.evict(0)
 	}
-	if e.shrunk < 0 || size < e.shrunk {
-		e.shrunk = size
-	}
-	e.max = size
-	e.evict(0)
 }
 
-// Begin begins a section: changes of the table's size come first (section 4.2).
+// Begin begins a section: a change of the table's size comes first (section 4.2).
 func (e *Encoder) Begin(b []byte) []byte {
-	if e.shrunk < 0 {
+	if !e.shrunk {
 		return b
 	}
-	if e.shrunk < e.max {
-		b = appendInt(b, 0x20, 5, e.shrunk)
-	}
-	e.shrunk = -1
+	e.shrunk = false
 	return appendInt(b, 0x20, 5, e.max)
 }
 

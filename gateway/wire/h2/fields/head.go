@@ -188,12 +188,15 @@ func (h *Head) Trailer(name, value string, to *exchange.Header, limit int) {
 	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
 		h.refuse(errConnectionField)
 		return
-	}
-	if h1.ForbiddenInTrailer(name) {
+	case "content-length", "host":
 		h.refuse(errTrailerField)
 		return
+	case "te", "expect", "proxy-authenticate", "proxy-authorization":
+		return
 	}
-	to.Add(name, value)
+	if !h1.ForbiddenInTrailer(name) {
+		to.Add(name, value)
+	}
 }
 
 // Finish makes the head a request, or says what is wrong with it. ends: it has no body.
