@@ -447,3 +447,17 @@ func await[T any](t testing.TB, c <-chan T) (v T) {
 	}
 	return v
 }
+
+// eventually looks again and again until something holds.
+func eventually(t testing.TB, holds func() bool) {
+	t.Helper()
+	timeout, tick := time.After(patience), time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatal("it never holds")
+		}
+	}
+}
