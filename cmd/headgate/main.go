@@ -88,6 +88,6 @@ func rootCommand() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	c.AddCommand(runCommand(), checkCommand(), schemaCommand(), explainCommand(), policiesCommand(), versionCommand(), demoCommand(),
-		referenceCommand())
+		caCommand(), referenceCommand())
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/config/source"
+	"headgate/gateway/listen/revoke"
 	"headgate/gateway/listen/secure"
 	"headgate/gateway/upstream"
 	"headgate/internal/clock"
@@ -182,6 +183,7 @@ type status struct {
 	Refused   *refusal          `json:"refused_document,omitempty"`
 	Listeners []doorStatus      `json:"listeners"`
 	Certs     []secure.Status   `json:"certificates"`
+	Revoked   revoke.Status     `json:"revocation"`
 	Upstreams []upstream.Status `json:"upstreams"`
 	APIs      []apiStatus       `json:"apis"`
 	Consumers int               `json:"consumers"`
@@ -211,7 +213,7 @@ type routeStatus struct {
 func (n *node) Status() any {
 	st := status{
 		Version: buildVersion(), Started: n.started, Ready: "ready", Refused: n.refused.Load(),
-		Listeners: n.doors.status(), Certs: n.secure.Status(),
+		Listeners: n.doors.status(), Certs: n.secure.Status(), Revoked: n.trust.revoke.Status(),
 	}
 	if err := n.Ready(); err != nil {
 		st.Ready = err.Error()

@@ -42,13 +42,15 @@ type parts struct {
 	compiler *compile.Compiler
 	engine   *engine.Engine
 	secure   *secure.Keeper
+	trust    *trust
 }
 
 func newParts(c clock.Clock, log *slog.Logger) *parts {
 	p := &parts{clock: c, log: log, metrics: metric.NewRegistry(), events: &event.Log{}, sweeper: sock.NewSweeper()}
 	p.expr, p.tunnels = expr.New(p.metrics), tunnel.NewRegistry(p.metrics)
 	p.record = record.New(record.Config{Clock: c, Metrics: p.metrics, Log: log, Events: p.events, Version: buildVersion()})
-	p.secure = secure.New(secure.Options{Clock: c, Log: log, Metrics: p.metrics, Random: rand.Reader})
+	p.trust = newTrust(c, log, p.metrics)
+	p.secure = secure.New(secure.Options{Clock: c, Log: log, Metrics: p.metrics, Random: rand.Reader, Extend: p.trust.extensions()})
 	p.compiler = compile.New(compile.Options{
 		Kinds: policies.Catalog(), Clock: c, Log: log, Metrics: p.metrics, Counters: counter.NewLocal(), Expr: p.expr, Record: p.record,
 		HTTP:     &http.Client{Timeout: outboundTimeout},
@@ -56,7 +58,7 @@ func newParts(c clock.Clock, log *slog.Logger) *parts {
 		Tunnels:  p.tunnels,
 		Secure:   p.secure,
 	})
-	p.engine = &engine.Engine{Record: p.record, Log: log}
+	p.engine = &engine.Engine{Record: p.record, Log: log, Challenges: p.trust.acme}
 	return p
 }
 

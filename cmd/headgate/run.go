@@ -70,6 +70,10 @@ func run(ctx context.Context, path string, o runOptions, stderr io.Writer) error
 		{"record", n.record.Run},
 		// reads files of certificates, publishes certificates and the keys of tickets
 		{"certificates", n.secure.Run},
+		// reads authorities' answers, publishes certificates
+		{"acme", n.trust.acme.Run},
+		// reads lists and responders, publishes who was revoked
+		{"revocation", n.trust.revoke.Run},
 		// reads idle connections, closes the old ones
 		{"tidy", n.runTidy},
 		// reads operators' questions, publishes answers and documents

@@ -158,10 +158,11 @@ func (m *manager) stop() {
 	m.cancel()
 	m.running.Wait()
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.cache != nil {
-		m.cache.Stop()
-		m.cache = nil
+	cache := m.cache
+	m.cache = nil
+	m.mu.Unlock()
+	if cache != nil {
+		cache.Stop()
 	}
 	m.issuer.client.CloseIdleConnections()
 }
@@ -195,7 +196,9 @@ func (m *manager) remove(names []string) {
 		}
 		d.cancel()
 		delete(m.domains, name)
-		m.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: name}})
+		if m.cache != nil { // nil: it has been stopped
+			m.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: name}})
+		}
 	}
 }
 
