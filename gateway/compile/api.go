@@ -11,6 +11,7 @@ import (
 	"headgate/config/model"
 	"headgate/gateway/engine"
 	"headgate/gateway/exchange"
+	"headgate/gateway/grpc"
 	"headgate/gateway/policy"
 	"headgate/gateway/record"
 	"headgate/gateway/route"
@@ -46,6 +47,7 @@ type compiled struct {
 	meter   *record.RouteMeter
 
 	upgrades *tunnel.Plan
+	grpc     *grpc.Settings
 }
 
 // api takes an API over or builds it.
@@ -86,9 +88,11 @@ type apiJob struct {
 	list  list               // of the API's own policies
 	chain []*policy.Instance // of every route
 	slots int                // of the chain
+	grpc  *grpc.Settings
 }
 
 func (b *apiJob) all(path []string) {
+	b.grpc = grpc.NewSettings(b.model.GRPC, b.compiler.options.Clock)
 	b.checkUpgrades()
 	if len(b.model.Routes) == 0 {
 		if b.model.Upstream == "" {
@@ -114,7 +118,7 @@ func (b *apiJob) all(path []string) {
 
 // add compiles one route behind the policies of the API.
 func (b *apiJob) add(at []string, name string, m model.Route, own []*policy.Instance, slots int) {
-	c := compiled{path: slices.Clip(at), slots: slots, info: exchange.Route{API: b.name, Version: b.model.Version, Name: name}}
+	c := compiled{path: slices.Clip(at), slots: slots, grpc: b.grpc, info: exchange.Route{API: b.name, Version: b.model.Version, Name: name}}
 	c.rule = route.Rule[*engine.Route]{
 		Hosts: b.model.Hosts, Base: b.model.BasePath, Path: m.Match.Path, Methods: m.Match.Methods,
 		Headers: m.Match.Headers, Query: m.Match.Query, Name: decode.FormatPath(at),

@@ -27,7 +27,7 @@ func (j *job) routes(s *engine.Snapshot) {
 			info.Index = len(s.Routes)
 			r := &engine.Route{
 				Info: &info, Name: c.rule.Name, Match: c.match, Chain: c.chain, Slots: c.slots, Rewrite: c.rewrite, Answer: c.answer, Meter: c.meter,
-				Upgrades: c.upgrades,
+				Upgrades: c.upgrades, GRPC: c.grpc,
 			}
 			if info.Upstream != "" {
 				if found := j.resolve(c); found != nil {

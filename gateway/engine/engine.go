@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"headgate/gateway/exchange"
+	"headgate/gateway/grpc"
 	"headgate/gateway/record"
 )
 
@@ -48,6 +49,7 @@ func (n *Entrance) Refuse(x *exchange.Exchange) {
 	defer c.end()
 	x.Route = s.NotFound.Info
 	x.MakeSlots(s.NotFound.Slots)
+	c.rpc = grpc.Recognize(x)
 	x.Client.IP = x.Client.Peer.Addr()
 	n.Engine.Record.Begin(x)
 	x.Problem(x.Err.Code, x.Err.Detail)

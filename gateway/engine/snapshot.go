@@ -1,11 +1,14 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"headgate/gateway/exchange"
+	"headgate/gateway/grpc"
 	"headgate/gateway/policy"
 	"headgate/gateway/record"
 	"headgate/gateway/route"
@@ -47,7 +50,8 @@ type Route struct {
 	Upstream *upstream.Upstream            // asked for the reply
 	Answer   func(*exchange.Exchange)      // fills the reply: fixed answers, redirects
 	Meter    *record.RouteMeter
-	Upgrades *tunnel.Plan // of requests to switch to another protocol; nil: there are none
+	GRPC     *grpc.Settings // of calls; nil: they are not limited and not translated
+	Upgrades *tunnel.Plan   // of requests to switch to another protocol; nil: there are none
 }
 
 // pinShards spreads the pins so that cores do not write to one cache line; a power of two.
@@ -67,14 +71,22 @@ func (s *Snapshot) pinned() int64 {
 	return sum
 }
 
-// Upstreams returns every upstream that a route leads to, once.
+// Upstreams returns every upstream that a route or a TCP listener leads to, once.
 func (s *Snapshot) Upstreams() []*upstream.Upstream {
 	var list []*upstream.Upstream
 	seen := map[*upstream.Upstream]bool{}
+	add := func(u *upstream.Upstream) {
+		if u != nil && !seen[u] {
+			seen[u] = true
+			list = append(list, u)
+		}
+	}
 	for _, r := range s.Routes {
-		if r.Upstream != nil && !seen[r.Upstream] {
-			seen[r.Upstream] = true
-			list = append(list, r.Upstream)
+		add(r.Upstream)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Doors)) {
+		for _, w := range s.Doors[name].TCP.all() {
+			add(w.Upstream)
 		}
 	}
 	return list

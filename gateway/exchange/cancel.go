@@ -3,6 +3,8 @@ package exchange
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Interrupter is something that may be blocked for the exchange's sake; Interrupt unblocks it from another goroutine.
@@ -16,6 +18,16 @@ type Canceler struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	gone    bool
+	expired atomic.Bool
+	until   time.Time // zero: no deadline
+	expiry  *expiry   // kept for the next exchange that has one
+}
+
+// expiry is the timer of a deadline.
+type expiry struct {
+	canceler *Canceler
+	timer    *time.Timer
+	outdated bool // under canceler.mu: it fired for an exchange that has ended
 }
 
 // Guard names what is blocked now, or nobody with nil. It returns false when the exchange has been canceled already.
@@ -32,6 +44,10 @@ func (c *Canceler) Guard(i Interrupter) bool {
 func (c *Canceler) Cancel() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.end()
+}
+
+func (c *Canceler) end() {
 	c.gone = true
 	if c.current != nil {
 		c.current.Interrupt()
@@ -41,7 +57,52 @@ func (c *Canceler) Cancel() {
 	}
 }
 
-// Canceled reports whether the exchange was ended from outside.
+// Expire ends the exchange at a time, as Cancel would, unless it has ended before; see Expired. Of several deadlines the
+// earliest counts. One that has passed ends the exchange at once. now is what the clock says that at is a time of. An
+// exchange without a deadline pays nothing for this.
+func (c *Canceler) Expire(now, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone || (!c.until.IsZero() && !at.Before(c.until)) {
+		return
+	}
+	c.until = at
+	d := at.Sub(now)
+	switch {
+	case d <= 0:
+		c.expired.Store(true)
+		c.end()
+	case c.expiry == nil:
+		e := &expiry{canceler: c}
+		e.timer = time.AfterFunc(d, e.fire)
+		c.expiry = e
+	default:
+		c.expiry.timer.Reset(d)
+	}
+}
+
+// fire ends the exchange that the timer was set for, and none that came after it.
+func (e *expiry) fire() {
+	c := e.canceler
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !e.outdated && !c.gone {
+		c.expired.Store(true)
+		c.end()
+	}
+}
+
+// Expired reports whether the exchange was ended because its time had passed: its client is still there to be told.
+func (c *Canceler) Expired() bool { return c.expired.Load() }
+
+// Until returns the exchange's deadline, if it has one.
+func (c *Canceler) Until() (at time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.until, !c.until.IsZero()
+}
+
+// Canceled reports whether the exchange was ended from outside, be it by its client or by its deadline.
 func (c *Canceler) Canceled() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,5 +129,10 @@ func (c *Canceler) Rest() {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	c.current, c.ctx, c.cancel, c.gone = nil, nil, nil, false
+	if c.expiry != nil && !c.until.IsZero() && !c.expiry.timer.Stop() {
+		c.expiry.outdated = true
+		c.expiry = nil
+	}
+	c.expired.Store(false)
+	c.current, c.ctx, c.cancel, c.gone, c.until = nil, nil, nil, false, time.Time{}
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -88,5 +90,96 @@ func TestNothingIsInterruptedAfterItsGuardIsGone(t *testing.T) {
 			t.Fatal("Guard said that it was too late, and yet Cancel found it")
 		}
 		c.Rest()
+	}
+}
+
+func TestADeadlineEndsTheExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Canceler
+		var b blocked
+		c.Guard(&b)
+		ctx, now := c.Context(), time.Now()
+		c.Expire(now, now.Add(time.Second))
+		c.Expire(now, now.Add(time.Minute)) // the earliest counts
+		if at, ok := c.Until(); !ok || !at.Equal(now.Add(time.Second)) {
+			t.Errorf("until %v", at)
+		}
+		time.Sleep(time.Second - 1)
+		synctest.Wait()
+		if c.Expired() || c.Canceled() {
+			t.Fatal("too early")
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if !c.Expired() || !c.Canceled() || b.times.Load() != 1 || ctx.Err() == nil || c.Guard(&b) {
+			t.Error("the time has passed and somebody has not heard of it")
+		}
+		c.Rest()
+		if _, ok := c.Until(); ok || c.Expired() || c.Canceled() {
+			t.Error("after Rest everything is as new")
+		}
+	})
+}
+
+func TestAnEarlierDeadlineTakesTheLatersPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Canceler
+		now := time.Now()
+		c.Expire(now, now.Add(time.Minute))
+		c.Expire(now, now.Add(time.Second))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if !c.Expired() {
+			t.Error("the earlier one counts")
+		}
+		c.Rest()
+	})
+}
+
+func TestADeadlineThatHasPassedEndsTheExchangeAtOnce(t *testing.T) {
+	var c Canceler
+	now := time.Now()
+	if c.Expire(now, now); !c.Expired() || c.Guard(nil) {
+		t.Error("there was no time at all")
+	}
+	c.Rest()
+}
+
+func TestAClientThatHasGoneIsNotLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Canceler
+		now := time.Now()
+		c.Expire(now, now.Add(time.Second))
+		c.Cancel()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if c.Expired() {
+			t.Error("it was the client that ended the exchange")
+		}
+		c.Rest()
+	})
+}
+
+// The timer of one exchange never ends the next one of its connection, whenever it fires.
+func TestADeadlineIsOfOneExchange(t *testing.T) {
+	var c Canceler
+	for i := range 2000 {
+		now := time.Now()
+		c.Expire(now, now.Add(time.Duration(i%50)*time.Microsecond))
+		for range i % 100 {
+			c.Canceled()
+		}
+		c.Rest()
+		if c.Canceled() || c.Expired() {
+			t.Fatal("the next exchange begins with the last one's end")
+		}
+	}
+}
+
+func TestADeadlineAllocatesOnceForAllExchanges(t *testing.T) {
+	var c Canceler
+	now := time.Now()
+	if n := testing.AllocsPerRun(100, func() { c.Expire(now, now.Add(time.Hour)); c.Rest() }); n != 0 {
+		t.Errorf("%v allocations for each exchange", n)
 	}
 }

@@ -181,12 +181,19 @@ type Usage struct {
 }
 
 // Trace is the W3C trace context of an exchange.
+	GRPC                     GRPCStatus
 type Trace struct {
 	ID      [16]byte
 	Span    [8]byte // the gateway's own span
 	Parent  [8]byte // the caller's span; zero: none
 	Sampled bool
 }
+
+// GRPCStatus is the status code with which a gRPC call ended, plus one; 0: the exchange was no call, or ended without a status.
+type GRPCStatus uint8
+
+// Code returns the status code, 0 (OK) to 16, if there is one.
+func (s GRPCStatus) Code() (code int, ok bool) { return int(s) - 1, s > 0 }
 
 // Context returns the exchange's context: done when the client is gone or the deadline has passed. Asking for it costs;
 // only steps that wait do.

@@ -102,14 +102,19 @@ var (
 	NotImplemented      = Code{"not_implemented", 501, "This method is not implemented here."}
 	VersionNotSupported = Code{"version_not_supported", 505, "This version of HTTP is not supported here."}
 	RequestTimeout      = Code{"request_timeout", 408, "The request did not arrive in time."}
+	ConnectionRate      = Code{"connection_rate_exceeded", 429, "This client opens new connections too fast."}
+	NotTLS              = Code{"not_tls", 400, "The connection does not begin with an acceptable TLS handshake."}
+	NameNotServed       = Code{"name_not_served", 421, "No service here answers to the name that was asked for."}
 	TooManyConnections  = Code{"too_many_connections", 503, "Too many connections are open; try again later."}
 	LoopDetected        = Code{"loop_detected", 508, "The request has passed through this gateway too many times."}
 	UpstreamUnreachable = Code{"upstream_unreachable", 502, "The service behind this API could not be reached."}
 	UpstreamUntrusted   = Code{"upstream_untrusted", 502, "The service behind this API could not prove who it is."}
+	UpstreamBusy        = Code{"upstream_busy", 503, "The service behind this API has as many requests at one time as it may have."}
 	UpstreamNoUpgrade   = Code{"upstream_no_upgrade", 502, "The service behind this API cannot switch to the protocol that was asked for."}
 	UpstreamInvalid     = Code{"upstream_invalid", 502, "The service behind this API gave an answer that is not valid HTTP."}
 	UpstreamClosed      = Code{"upstream_closed", 502, "The service behind this API closed the connection before it answered."}
 	UpstreamTimeout     = Code{"upstream_timeout", 504, "The service behind this API did not answer in time."}
+	DeadlineExceeded    = Code{"deadline_exceeded", 504, "The time that was allowed for this request has passed."}
 	NoTarget            = Code{"no_target", 503, "The service behind this API has no target that could answer."}
 	ClientGone          = Code{"client_gone", 499, "The client went away before it was answered."}
 	WebSocketVersion    = Code{"websocket_version", 426, "The only version of WebSocket that is spoken here is 13."}
@@ -126,7 +131,8 @@ func Codes() []Code {
 	return []Code{
 		RouteNotFound, MethodNotAllowed, AmbiguousPath, BadRequest, PlainHTTP, BodyTooLarge, TargetTooLong, Misdirected, HeadTooLarge,
 		ExpectationFailed, NotImplemented, VersionNotSupported, RequestTimeout, TooManyConnections, LoopDetected,
-		UpstreamUnreachable, UpstreamUntrusted, UpstreamNoUpgrade, UpstreamInvalid, UpstreamClosed, UpstreamTimeout, NoTarget, ClientGone,
-		WebSocketVersion, TooManyUpgrades, TooManyUpgradesOfConsumer, PolicyFailed, PolicyUnavailable, Internal,
+		ConnectionRate, NotTLS, NameNotServed,
+		UpstreamUnreachable, UpstreamUntrusted, UpstreamBusy, UpstreamNoUpgrade, UpstreamInvalid, UpstreamClosed, UpstreamTimeout,
+		DeadlineExceeded, NoTarget, ClientGone, WebSocketVersion, TooManyUpgrades, TooManyUpgradesOfConsumer, PolicyFailed, PolicyUnavailable, Internal,
 	}
 }

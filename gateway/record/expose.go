@@ -16,7 +16,7 @@ type reading struct {
 }
 
 // read returns the numbers of everything that was used, in order of name. The lock is held for the list alone.
-func (m *meters) read(all map[seriesKey]*series) []reading {
+func (m *meters) read(all map[seriesKey]*series, of func(*series) *metric.Pack) []reading {
 	m.mu.Lock()
 	list := slices.Collect(maps.Values(all))
 	m.mu.Unlock()
@@ -25,7 +25,7 @@ func (m *meters) read(all map[seriesKey]*series) []reading {
 	})
 	readings := make([]reading, 0, len(list))
 	for _, s := range list {
-		if p := s.numbers.Load(); p != nil {
+		if p := of(s); p != nil {
 			readings = append(readings, reading{s.key, p.Sum(nil)})
 		}
 	}
@@ -34,7 +34,8 @@ func (m *meters) read(all map[seriesKey]*series) []reading {
 
 // expose writes the families of routes and upstreams. A series appears with its first exchange.
 func (m *meters) expose(t *metric.Text) {
-	routes := m.read(m.routes)
+	numbers := func(s *series) *metric.Pack { return s.numbers.Load() }
+	routes := m.read(m.routes, numbers)
 	labels := func(r reading) []metric.Label {
 		return []metric.Label{{Name: "api", Value: r.key.api}, {Name: "route", Value: r.key.name}}
 	}
@@ -46,7 +47,11 @@ func (m *meters) expose(t *metric.Text) {
 	count(t, "headgate_reply_body_bytes_total", "Body bytes sent to clients.", routes, labels, routeOut)
 	count(t, "headgate_requests_aborted_total", "Exchanges whose client did not get a whole reply.", routes, labels, routeAborted)
 
-	upstreams := m.read(m.upstreams)
+	calls := m.read(m.routes, func(s *series) *metric.Pack { return s.calls.Load() })
+	counts(t, "headgate_grpc_calls_total", "gRPC calls that have ended, by the status that their clients got.", calls, labels,
+		"grpc_status", 0, grpcStatuses[:])
+
+	upstreams := m.read(m.upstreams, numbers)
 	labels = func(r reading) []metric.Label { return []metric.Label{{Name: "upstream", Value: r.key.name}} }
 	counts(t, "headgate_upstream_requests_total", "Exchanges for which the upstream was asked, by class of its answer's status.",
 		upstreams, labels, "status_class", upstreamClass, classes[:])

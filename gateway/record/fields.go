@@ -52,6 +52,7 @@ func specs() []spec {
 		{name: "attempts", number: func(b []byte, l *line) []byte { return putPositive(b, l.x.Usage.Attempts) }},
 		{name: "user_agent", text: func(l *line) string { return l.x.Request.Header.Get("User-Agent") }},
 		{name: "aborted", number: func(b []byte, l *line) []byte { return putTrue(b, l.x.Usage.Aborted) }},
+		{name: "grpc_status", number: putGRPCStatus},
 		{name: "upgrade", text: func(l *line) string { return upgrade(l.x) }},
 		{name: "closed", text: func(l *line) string { return l.x.Usage.Closed }},
 		{name: "close_status", number: func(b []byte, l *line) []byte { return putPositive(b, int(l.x.Usage.CloseStatus)) }},
@@ -74,7 +75,7 @@ func specs() []spec {
 }
 
 // defaultFields is how many of specs make the default line.
-const defaultFields = 28
+const defaultFields = 29
 
 func putClient(b []byte, l *line) []byte {
 	if !l.x.Client.IP.IsValid() {
@@ -115,6 +116,13 @@ func putUpstream(b []byte, l *line) []byte {
 		return b
 	}
 	return appendMillis(b, l.x.Usage.UpstreamTime)
+}
+
+func putGRPCStatus(b []byte, l *line) []byte {
+	if code, ok := l.x.Usage.GRPC.Code(); ok {
+		return strconv.AppendInt(b, int64(code), 10)
+	}
+	return b
 }
 
 func putPositive(b []byte, n int) []byte {

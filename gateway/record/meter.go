@@ -47,21 +47,31 @@ var upstreamErrors = [...]string{
 	exchange.UpstreamTimeout.Name, exchange.NoTarget.Name, "other",
 }
 
+// grpcStatuses are the status codes of gRPC by number.
+var grpcStatuses = [...]string{
+	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
+	"UNAUTHENTICATED",
+}
+
 // series is the numbers of one route or upstream. They take memory when the first exchange ends.
 type series struct {
 	key     seriesKey
 	uses    int // by meters, under meters.mu
 	numbers atomic.Pointer[metric.Pack]
+	calls   atomic.Pointer[metric.Pack] // of gRPC, by status; takes memory with the first call
 }
 
 // seriesKey is an API and a route, or an upstream's name alone.
 type seriesKey struct{ api, name string }
 
-func (s *series) at(shard uint32, words int) []atomic.Uint64 {
-	p := s.numbers.Load()
+func (s *series) at(shard uint32, words int) []atomic.Uint64 { return packAt(&s.numbers, shard, words) }
+
+func packAt(at *atomic.Pointer[metric.Pack], shard uint32, words int) []atomic.Uint64 {
+	p := at.Load()
 	if p == nil {
-		s.numbers.CompareAndSwap(nil, metric.NewPack(words))
-		p = s.numbers.Load()
+		at.CompareAndSwap(nil, metric.NewPack(words))
+		p = at.Load()
 	}
 	return p.At(shard)
 }
@@ -145,6 +155,9 @@ func (r *RouteMeter) count(x *exchange.Exchange, d time.Duration) {
 	}
 	if x.Usage.Aborted {
 		n[routeAborted].Add(1)
+	}
+	if code, ok := x.Usage.GRPC.Code(); ok && code < len(grpcStatuses) {
+		packAt(&r.route.calls, x.Shard, len(grpcStatuses))[code].Add(1)
 	}
 	// That no target is left is found by the gateway, but it is the upstream's failure.
 	failed := x.Err != nil && (x.Err.Source == exchange.FromUpstream || x.Err.Code.Name == exchange.NoTarget.Name)

@@ -125,7 +125,7 @@ func (r *Recorder) End(x *exchange.Exchange, meter *RouteMeter) {
 		}
 		s = next
 	}
-	if s.tracer != nil && x.Trace.Span != [8]byte{} && (x.Trace.Sampled || x.Usage.Aborted || status(x) >= 500) {
+	if s.tracer != nil && x.Trace.Span != [8]byte{} && (x.Trace.Sampled || failed(status(x), &x.Usage)) {
 		s.tracer.add(x, d)
 	}
 	if r.events.Active() {

@@ -140,6 +140,9 @@ func (s *spanMaker) attributes(e *finished) []attribute.KeyValue {
 	if e.status > 0 {
 		all = append(all, attribute.Int("http.response.status_code", e.status))
 	}
+	if code, ok := e.usage.GRPC.Code(); ok {
+		all = append(all, attribute.String("rpc.system", "grpc"), attribute.Int("rpc.grpc.status_code", code))
+	}
 	if m := method(e); m != e.original.Method {
 		all = append(all, attribute.String("http.request.method_original", e.original.Method))
 	}
@@ -189,15 +192,32 @@ func problemCode(e *finished) string {
 
 // errorType says why the exchange is an error to its server span; "": it is none.
 func errorType(e *finished) string {
+	call, isCall := e.usage.GRPC.Code()
 	switch {
-	case e.status < 500 && !e.usage.Aborted:
+	case !failed(e.status, &e.usage):
 		return ""
 	case e.err != nil:
 		return e.err.Code.Name
 	case e.usage.Aborted:
 		return "aborted"
 	}
+	if isCall {
+		return grpcStatuses[min(call, len(grpcStatuses)-1)]
+	}
 	return strconv.Itoa(e.status)
+}
+
+// failed reports whether an exchange is an error to its server span: a reply of 5xx, one that the client did not get whole,
+// or a call that ended with one of the status codes that the conventions name.
+func failed(status int, u *exchange.Usage) bool {
+	if status >= 500 || u.Aborted {
+		return true
+	}
+	switch code, ok := u.GRPC.Code(); code {
+	case 2, 4, 12, 13, 14, 15: // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
+		return ok
+	}
+	return false
 }
 
 func clientErrorType(e *finished) string {
