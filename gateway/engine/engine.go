@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"headgate/gateway/exchange"
-	"headgate/gateway/grpc"
 	"headgate/gateway/record"
 )
 
@@ -35,7 +34,6 @@ type Entrance struct {
 // Serve carries one exchange.
 func (n *Entrance) Serve(x *exchange.Exchange) {
 	s := n.Engine.pin(x.Shard)
-	defer s.unpin(x.Shard)
 	c := carriage{engine: n.Engine, snapshot: s, door: n.Door.Load(), x: x, route: s.NotFound}
 	defer c.end()
 	c.carry()
@@ -44,12 +42,10 @@ func (n *Entrance) Serve(x *exchange.Exchange) {
 // Refuse answers and records a request that was not valid HTTP; x.Err says why.
 func (n *Entrance) Refuse(x *exchange.Exchange) {
 	s := n.Engine.pin(x.Shard)
-	defer s.unpin(x.Shard)
 	c := carriage{engine: n.Engine, snapshot: s, door: n.Door.Load(), x: x, route: s.NotFound}
 	defer c.end()
 	x.Route = s.NotFound.Info
 	x.MakeSlots(s.NotFound.Slots)
-	c.rpc = grpc.Recognize(x)
 	x.Client.IP = x.Client.Peer.Addr()
 	n.Engine.Record.Begin(x)
 	x.Problem(x.Err.Code, x.Err.Detail)

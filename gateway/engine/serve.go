@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 
 	"headgate/gateway/exchange"
-	"headgate/gateway/grpc"
 	"headgate/gateway/record"
 	"headgate/gateway/route"
 	"headgate/gateway/upstream"
@@ -23,11 +22,11 @@ type carriage struct {
 	x        *exchange.Exchange
 	route    *Route
 	answer   func(*exchange.Exchange) // instead of the route's own way to a reply
-	rpc      *grpc.Call               // nil: the exchange is no gRPC call
 	call     upstream.Call            // to the upstream, if it was asked
 	leave    func()                   // gives the place of a switched connection back; nil: none is held
 	chained  bool                     // the route's policies have begun
 	sent     bool                     // the reply has been handed to the wire
+	later    bool                     // the wire will say when the exchange has ended
 	ended    bool                     // carry returned without a panic
 }
 
@@ -37,7 +36,6 @@ func (c *carriage) carry() {
 	looped := !c.door.receive(x)
 	c.engine.Record.Begin(x)
 	if c.atDoor() {
-	c.rpc = grpc.Recognize(x)
 		x.Route = c.route.Info
 		x.MakeSlots(c.route.Slots)
 		c.send()
@@ -51,11 +49,10 @@ func (c *carriage) carry() {
 	x.Route = c.route.Info
 	x.MakeSlots(c.route.Slots)
 	c.chained = true
-	if c.limit() && c.hold() && c.route.Chain.Request(x) {
+	if c.hold() && c.route.Chain.Request(x) {
 		c.reply()
 	}
 	c.route.Chain.Response(x)
-	c.expired()
 	if x.Reply.Body.Reader != nil {
 		x.Reply.Body.Reader = c.route.Chain.ResponseBody(x, x.Reply.Body.Reader)
 	}
@@ -142,30 +139,6 @@ func allowed(allow string) func(*exchange.Exchange) {
 }
 
 // hold reads the whole request body when a policy wants to see it, up to the limit that the policy names.
-// limit lets the time of a call begin to count.
-func (c *carriage) limit() bool {
-	if e := c.rpc.Begin(c.x, c.route.GRPC); e != nil {
-		return c.fail(e)
-	}
-	return true
-}
-
-// expired makes the reply a problem when the exchange's time has passed before there was anything for the client to read.
-func (c *carriage) expired() {
-	if x := c.x; x.Cancel != nil && x.Cancel.Expired() {
-		var met error
-		if x.Err != nil {
-			met = x.Err
-		}
-		c.fail(late(met))
-	}
-}
-
-// late is the error of an exchange whose time has passed, whatever that looked like where it was met.
-func late(met error) *exchange.Error {
-	return &exchange.Error{Code: exchange.DeadlineExceeded, Source: exchange.FromGateway, Cause: met}
-}
-
 func (c *carriage) hold() bool {
 	x, limit := c.x, int64(c.route.Chain.BufferLimit())
 	body := &x.Request.Body
@@ -183,10 +156,6 @@ func (c *carriage) hold() bool {
 		}
 	}
 	whole, err := io.ReadAll(io.LimitReader(body.Reader, limit+1))
-	if x.Cancel != nil {
-		x.Cancel.Guard(x.Wire) // a client that does not send must not outlast the exchange's time
-		defer x.Cancel.Guard(nil)
-	}
 	switch {
 	case err != nil:
 		return c.fail(bodyError(err))
@@ -239,7 +208,6 @@ func (c *carriage) reply() {
 		return
 	}
 	call, err := r.Upstream.Send(x)
-	c.rpc.Forward(x)
 	if err != nil {
 		x.Reply.Header.Reset("") // of an informational or broken reply
 		c.fail(bodyError(err))
@@ -257,14 +225,14 @@ func (c *carriage) send() {
 	c.door.secure(c.x)
 	c.door.advertise(c.x)
 	record.StampReply(c.x)
-	c.rpc.Settle(c.x)
-	if err := c.x.Wire.Reply(c.x); err != nil {
+	if err := c.x.Wire.Reply(c.x); err == exchange.ErrSwitched {
+		c.later = true
+	} else if err != nil {
 		c.abort(err)
 	}
 }
 
 // abort notes that the client did not get the whole reply, and through whose doing.
-	c.rpc.Ended(c.x)
 func (c *carriage) abort(err error) {
 	c.x.Usage.Aborted = true
 	if c.x.Err != nil {
@@ -273,10 +241,6 @@ func (c *carriage) abort(err error) {
 	var known *exchange.Error
 	if errors.As(err, &known) {
 		c.x.Err = known
-	if c.x.Cancel != nil && c.x.Cancel.Expired() {
-		c.x.Err = late(err)
-		return
-	}
 		return
 	}
 	source := exchange.FromClient
@@ -291,6 +255,11 @@ func (c *carriage) abort(err error) {
 // end runs whatever happened: the client of a panic gets an answer if it has had none, the upstream's connection is
 // given back or closed, and what happened is recorded, once.
 func (c *carriage) end() {
+	if c.later && c.ended {
+		c.x.Finish = c.finisher()
+		return
+	}
+	defer c.snapshot.unpin(c.x.Shard)
 	if !c.ended {
 		if r := recover(); r != nil {
 			c.panicked(r)
@@ -308,7 +277,6 @@ func (c *carriage) end() {
 
 func (c *carriage) panicked(r any) {
 	x := c.x
-	c.rpc.Release()
 	c.engine.Log.Error("an exchange panicked", "id", x.ID, "route", c.route.Name, "panic", r, "stack", string(debug.Stack()))
 	e := &exchange.Error{Code: exchange.Internal, Source: exchange.FromGateway, Cause: fmt.Errorf("panic: %v", r)}
 	if c.sent {

@@ -47,6 +47,18 @@ func (c *carriage) switched() {
 	c.giveBack()
 }
 
+// finisher returns what ends the exchange when its connection has been carried.
+func (c *carriage) finisher() func(error) {
+	d := *c
+	d.later = false
+	return func(err error) {
+		if err != nil {
+			d.abort(err)
+		}
+		d.end()
+	}
+}
+
 func (c *carriage) giveBack() {
 	if c.leave != nil {
 		c.leave()

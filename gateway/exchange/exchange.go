@@ -4,6 +4,7 @@ package exchange
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"time"
@@ -27,8 +28,9 @@ type Exchange struct {
 	Usage    Usage     // what was measured
 	Original Original  // what the client asked, before any policy or rewrite changed the request
 
-	Cancel *Canceler // ends it from outside
-	Wire   Wire      // the client's
+	Finish func(error) // set by the handler when Reply returned ErrSwitched; the error is that of carrying the connection
+	Cancel *Canceler   // ends it from outside
+	Wire   Wire        // the client's
 
 	slots []any
 }
@@ -37,11 +39,17 @@ type Exchange struct {
 type Wire interface {
 	// Inform sends an informational reply (1xx) with the given fields.
 	Inform(x *Exchange, status int, h *Header) error
-	// Reply sends x.Reply: its head, and its body up to the end. The error says that the client did not get all of it.
+	// Reply sends x.Reply: its head, and its body up to the end. The error says that the client did not get all of it, or is
+	// ErrSwitched.
 	Reply(x *Exchange) error
 	// Interrupt makes a read of the request's body that is waiting return with an error.
 	Interrupt()
 }
+
+// ErrSwitched is what Wire.Reply returns when it has sent the head of a reply that switches the connection, and the wire
+// will carry that after the handler has returned, on a smaller stack. The handler leaves x.Finish, which the wire calls once,
+// at the end.
+var ErrSwitched = errors.New("exchange: the connection is switched, and carried later")
 
 // Claims answers questions about a verified token.
 type Claims interface {
@@ -181,19 +189,12 @@ type Usage struct {
 }
 
 // Trace is the W3C trace context of an exchange.
-	GRPC                     GRPCStatus
 type Trace struct {
 	ID      [16]byte
 	Span    [8]byte // the gateway's own span
 	Parent  [8]byte // the caller's span; zero: none
 	Sampled bool
 }
-
-// GRPCStatus is the status code with which a gRPC call ended, plus one; 0: the exchange was no call, or ended without a status.
-type GRPCStatus uint8
-
-// Code returns the status code, 0 (OK) to 16, if there is one.
-func (s GRPCStatus) Code() (code int, ok bool) { return int(s) - 1, s > 0 }
 
 // Context returns the exchange's context: done when the client is gone or the deadline has passed. Asking for it costs;
 // only steps that wait do.

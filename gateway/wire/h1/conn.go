@@ -37,8 +37,6 @@ type live struct {
 	closes bool   // after this exchange
 	broken bool   // nothing more can be read from the client
 	reset  bool   // the reply broke off: the client must notice
-
-	switched bool // the connection has become something else
 }
 
 // The states of a connection, for those who want it to end.
@@ -57,6 +55,7 @@ const (
 	readRequest             // its head has not all arrived
 	carryOn                 // its head is parsed, and more may have to be read: its body, or what the connection becomes
 	handOver                // the client speaks HTTP/2
+	switchOver              // the connection becomes something else
 	endGently               // the client gets to read its answer
 	endNow
 )
@@ -86,7 +85,7 @@ func (c *conn) serve() {
 		case endGently:
 			c.linger()
 			return
-		case endNow:
+		case switchOver, endNow:
 			return
 		}
 	}
@@ -101,11 +100,17 @@ func (c *conn) end() {
 		c.Conn.Reset()
 	}
 	c.in.Release()
-	if c.next == handOver {
+	switch c.next {
+	case switchOver:
+		go c.becomeTunnel() // to which the connection belongs from now on
+		return
+	case handOver:
+		c.server.forget(c)
 		return
 	}
 	_ = c.Conn.Close() // the peer has been told everything
 	c.done()
+	c.server.forget(c)
 }
 
 // rest makes the connection idle. It returns false when it shall end instead.
@@ -206,7 +211,7 @@ func (c *conn) sleep() {
 	l := c.live
 	c.live = nil
 	l.x.Reset()
-	l.body, l.head, l.method, l.closes, l.broken, l.reset, l.switched = Body{}, Head{}, "", false, false, false, false
+	l.body, l.head, l.method, l.closes, l.broken, l.reset = Body{}, Head{}, "", false, false, false
 	lives.Put(l)
 }
 
@@ -227,6 +232,9 @@ func (c *conn) carry(l *Limits) step {
 	c.Serving()
 	c.server.Handler.Serve(x)
 	c.Served()
+	if x.Finish != nil {
+		return switchOver
+	}
 	c.cancel.Rest()
 	return c.finish()
 }
@@ -344,7 +352,7 @@ func (c *conn) finish() step {
 		}
 	}
 	switch {
-	case c.reset, c.switched:
+	case c.reset:
 		return endNow
 	case c.closes, c.broken, !c.body.Done(), c.Conn.Interrupted(), c.Expired():
 		return endGently

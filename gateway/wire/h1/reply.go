@@ -52,7 +52,7 @@ func (c *conn) Inform(_ *exchange.Exchange, status int, h *exchange.Header) erro
 func (c *conn) Reply(x *exchange.Exchange) error {
 	r := &x.Reply
 	if r.Status == 101 && r.Switched != nil && r.Tunnel != nil {
-		return c.switchOver(x)
+		return c.replySwitch(x)
 	}
 	body := r.Body
 	if !hasBody(c.method, r.Status) {

@@ -43,11 +43,13 @@ func (s *Server) Serve(sc *sock.Conn, client exchange.Client, done func()) {
 	sc.Watch(c.gone)
 	s.open.Add(1)
 	s.conns.Store(c, struct{}{})
-	go func() {
-		defer s.open.Done()
-		defer s.conns.Delete(c)
-		c.serve()
-	}()
+	go c.serve()
+}
+
+// forget is called once for each connection that has ended.
+func (s *Server) forget(c *conn) {
+	s.conns.Delete(c)
+	s.open.Done()
 }
 
 // Announce makes every reply from now on the last one of its connection, which it says.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base64"
+	"errors"
 	"strings"
 
 	"headgate/gateway/exchange"
@@ -49,9 +50,9 @@ func (head *Head) switches(protocol string) bool {
 	return protocol != "" && head.asks && exchange.EqualFold(head.Protocols, protocol)
 }
 
-// switchOver sends a reply by which the connection becomes something else, and carries that until it ends.
-func (c *conn) switchOver(x *exchange.Exchange) error {
-	c.closes, c.broken, c.switched = true, true, true
+// replySwitch sends a reply by which the connection becomes something else. That is carried when the handler has returned.
+func (c *conn) replySwitch(x *exchange.Exchange) error {
+	c.closes, c.broken = true, true
 	if err := c.writeSwitch(x); err != nil {
 		return err
 	}
@@ -59,12 +60,27 @@ func (c *conn) switchOver(x *exchange.Exchange) error {
 		c.Conn.Unread(bytes.Clone(ahead))
 	}
 	c.in.Release()
-	c.Served() // a client that closes its side is no longer gone
-	defer c.Serving()
-	err := x.Reply.Tunnel.Carry(x, c.Conn)
-	c.reset = err != nil
-	return err
+	return exchange.ErrSwitched
 }
+
+// becomeTunnel carries what the connection has become, to its end. It has a goroutine of its own, whose stack stays small:
+// most tunnels are idle most of the time.
+func (c *conn) becomeTunnel() {
+	c.next = endNow
+	defer c.end()
+	x := &c.x
+	finish := x.Finish
+	err := errNotCarried
+	defer func() {
+		finish(err)
+		c.cancel.Rest()
+	}()
+	err = x.Reply.Tunnel.Carry(x, c.Conn)
+	c.reset = err != nil
+}
+
+// errNotCarried is what the record says when carrying panics.
+var errNotCarried = errors.New("h1: a switched connection was not carried to its end")
 
 func (c *conn) writeSwitch(x *exchange.Exchange) error {
 	out := sock.Get()

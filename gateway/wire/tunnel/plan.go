@@ -74,8 +74,15 @@ func (p *Plan) Enter(x *exchange.Exchange) (leave func(), full *exchange.Error) 
 	return func() { p.Group.leave(consumer) }, nil
 }
 
-// Carry implements exchange.Tunnel.
+// Carry implements exchange.Tunnel. Its three parts keep little on the stack while the second one waits.
 func (p *Plan) Carry(x *exchange.Exchange, client exchange.Stream) error {
+	t := p.open(x, client)
+	t.carry()
+	return p.close(x, t.finish())
+}
+
+// open begins the tunnel of an exchange.
+func (p *Plan) open(x *exchange.Exchange, client exchange.Stream) *tunnel {
 	o := Options{Registry: p.Registry, Idle: p.Idle, Lifetime: p.Lifetime, WebSocket: x.Request.Upgrade == WebSocket}
 	if o.WebSocket {
 		o.HalfClosed = halfClosed
@@ -86,7 +93,11 @@ func (p *Plan) Carry(x *exchange.Exchange, client exchange.Stream) error {
 		t.Interrupt()
 	}
 	p.Group.total.Add(1)
-	r := t.run()
+	return t
+}
+
+// close says in the exchange what became of its tunnel.
+func (p *Plan) close(x *exchange.Exchange, r Result) error {
 	if x.Cancel != nil {
 		x.Cancel.Guard(nil)
 	}

@@ -28,7 +28,7 @@ type Result struct {
 	Received int64 // bytes from the upstream to the client
 	Ended    Reason
 	Status   uint16 // of the first close frame of a WebSocket (RFC 6455 section 7.4); 0: none seen, or without one
-	Err      error  // with ClientFailed and UpstreamFailed
+	Err      error  // with ClientFailed and UpstreamFailed, and where the other direction broke after one had ended by itself
 }
 
 // Reason is why a tunnel ended.
@@ -62,6 +62,8 @@ type tunnel struct {
 	up, down flow          // from the client, from the upstream
 	halted   chan struct{} // closed when it is stopped; made for a bandwidth alone
 
+	other sync.WaitGroup // the direction that has a goroutine of its own
+
 	mu       sync.Mutex
 	ended    Reason
 	err      error
@@ -83,15 +85,15 @@ type tunnel struct {
 func Relay(client, upstream exchange.Stream, o Options) Result {
 	t := &tunnel{options: o}
 	t.begin(client, upstream)
-	return t.run()
+	t.carry()
+	return t.finish()
 }
 
-func (t *tunnel) run() Result {
-	var both sync.WaitGroup
-	both.Go(t.down.carry)
+// carry carries both directions to their ends.
+func (t *tunnel) carry() {
+	t.other.Go(t.down.carry)
 	t.up.carry()
-	both.Wait()
-	return t.finish()
+	t.other.Wait()
 }
 
 func (t *tunnel) begin(client, upstream exchange.Stream) {
@@ -141,12 +143,14 @@ func (t *tunnel) halt(why Reason, err error) {
 		return
 	}
 	if t.ended == Open {
-		t.ended, t.err = why, err
+		t.ended = why
+	} else if err == nil && (why == Lifetime || why == Limit) {
+		err = errors.New("tunnel: stopped after one direction had ended: " + why.String())
 	}
 	if t.stopped {
 		return
 	}
-	t.stopped = true
+	t.stopped, t.err = true, err
 	if t.halted != nil {
 		close(t.halted)
 	}
