@@ -21,11 +21,12 @@ func check(m *model.Upstream, ends []endpoint) error {
 	if raw && m.Protocol == "h2" {
 		errs = append(errs, decode.At("protocol", "tcp targets carry bytes and no HTTP; leave protocol out"))
 	}
-	return errors.Join(append(errs, checkHealth(m.Health, raw))...)
+	return errors.Join(append(errs, checkHealth(m, ends, raw))...)
 }
 
 // checkHealth wants one kind of probe, and one that the targets can answer.
-func checkHealth(h *model.Health, raw bool) error {
+func checkHealth(m *model.Upstream, ends []endpoint, raw bool) error {
+	h := m.Health
 	if h == nil {
 		return nil
 	}
@@ -38,12 +39,16 @@ func checkHealth(h *model.Health, raw bool) error {
 	switch {
 	case kinds == 0:
 		return decode.At("health", "health says nothing about how to ask; write path: /healthz, grpc: {}, or tcp: true")
-	case h.GRPC != nil:
-		return decode.At("health.grpc", "gRPC probes are not available in this version; write path: /healthz, or tcp: true")
 	case kinds > 1:
 		return decode.At("health", "path, grpc and tcp exclude each other; a target is asked in one way")
 	case raw && !h.TCP:
 		return decode.At("health", "tcp targets carry bytes and no HTTP; write tcp: true")
+	case h.GRPC != nil && m.Protocol == "h1":
+		return decode.At("health.grpc", "gRPC needs HTTP/2, and protocol is h1; write protocol: h2")
+	case h.GRPC != nil && !speaksH2(m, ends):
+		return decode.At("health.grpc", "gRPC needs HTTP/2; write h2c://host:port for targets in clear, or protocol: h2")
+	case h.GRPC != nil && len(h.GRPC.Service) > maxServiceName:
+		return decode.At("health.grpc.service", "the name has %d characters; at most %d", len(h.GRPC.Service), maxServiceName)
 	case h.Path != "" && h.Path[0] != '/':
 		return decode.At("health.path", "%q does not begin with a slash; write /%s", h.Path, h.Path)
 	}
@@ -62,4 +67,14 @@ func (h handshakes) failed(t *target, cause string) {
 			"certificate_invalid, refused_by_target, not_tls, timeout, closed.",
 		metric.Label{Name: "upstream", Value: h.upstream}, metric.Label{Name: "target", Value: t.end.address},
 		metric.Label{Name: "cause", Value: cause}).Inc(0)
+}
+
+// speaksH2 reports whether every target may be spoken to over HTTP/2.
+func speaksH2(m *model.Upstream, ends []endpoint) bool {
+	for _, e := range ends {
+		if versionOf(e, m.Protocol) == versionH1 {
+			return false
+		}
+	}
+	return true
 }

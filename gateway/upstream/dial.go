@@ -152,6 +152,8 @@ func dialError(x *exchange.Exchange, err error) error {
 	switch {
 	case errors.As(err, &h) && untrusted[h.cause]:
 		e.Code = exchange.UpstreamUntrusted
+	case errors.Is(err, errNoStream):
+		e.Code, e.Source = exchange.UpstreamBusy, exchange.FromGateway
 	case errors.Is(err, sock.ErrNotTCP):
 		e.Code, e.Source, e.Retry = exchange.Internal, exchange.FromGateway, false
 	case ownShortage(err):

@@ -101,8 +101,6 @@ func readTargets(m *model.Upstream) ([]endpoint, error) {
 				t.URL, m.Targets[0].URL))
 		case e.h2 && m.Protocol == "h1":
 			errs = append(errs, decode.At(place, "%q is HTTP/2, and protocol is h1; write http://%s, or leave protocol out", t.URL, e.address))
-		case versionOf(e, m.Protocol) == versionH2:
-			errs = append(errs, decode.At(place, "%q: HTTP/2 towards services is not available in this version", t.URL))
 		}
 		ends[i] = e
 	}

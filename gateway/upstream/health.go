@@ -99,6 +99,8 @@ func newProbe(h *model.Health, p *pool) probe {
 	switch {
 	case h.TCP:
 		return tcpProbe{p}
+	case h.GRPC != nil:
+		return newGRPCProbe(h.GRPC.Service, h.Timeout, p)
 	default:
 		return newHTTPProbe(h.Path, p)
 	}

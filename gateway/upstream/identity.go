@@ -21,7 +21,8 @@ type identity struct {
 	base     *tls.Config // of every target, without its name and protocols
 	name     string      // asked for and verified instead of the target's host; "": that
 	insecure bool
-	notAfter time.Time // of our own certificate; zero: there is none
+	own      *x509.Certificate // ours; nil: there is none
+	problem  string            // why a newer version of its files is not used; "": it is
 	stamps   []stamp
 }
 
@@ -103,7 +104,7 @@ func readIdentity(m *model.UpstreamTLS) (*identity, error) {
 		if err != nil {
 			errs = append(errs, err)
 		} else {
-			id.base.Certificates, id.notAfter = []tls.Certificate{own}, own.Leaf.NotAfter
+			id.base.Certificates, id.own = []tls.Certificate{own}, own.Leaf
 		}
 	}
 	if len(m.Pins) > 0 {

@@ -12,6 +12,9 @@ type Status struct {
 	Name    string         `json:"name"`
 	Balance string         `json:"balance"`
 	Targets []TargetStatus `json:"targets"`
+
+	Certificate *CertificateStatus `json:"certificate,omitempty"` // that we show to targets
+	Problem     string             `json:"problem,omitempty"`     // why a newer file of certificates is not used
 }
 
 // TargetStatus is what operators see of a target.
@@ -22,19 +25,25 @@ type TargetStatus struct {
 	Why       string  `json:"why,omitempty"`
 	InFlight  int64   `json:"in_flight"`
 	Idle      int     `json:"idle_connections"`
+	Protocol  string  `json:"protocol"`                 // h1, h2 or tcp; auto: not known yet
+	TLS       string  `json:"tls"`                      // off, verified, or insecure: certificates are not verified
+	H2Conns   int     `json:"h2_connections,omitempty"` // open
+	H2Streams int     `json:"h2_streams,omitempty"`     // requests on them
 	Failures  int64   `json:"consecutive_failures"`
 	LatencyMS float64 `json:"latency_ms"` // remembered, as the balancer sees it
 }
 
 // Status describes the upstream and its targets as they are now.
 func (u *Upstream) Status() Status {
-	s := Status{Name: u.Name, Balance: u.config.Balance}
+	id := u.identity.Load()
+	s := Status{Name: u.Name, Balance: u.config.Balance, Certificate: u.certificate(), Problem: id.problem}
 	now := u.env.Sweeper.Coarse()
 	for _, t := range u.targets {
 		ts := TargetStatus{
 			Address: t.end.address, Weight: t.weight, State: "available", InFlight: t.inFlight.Load(), Idle: t.pool.Load().idle.len(),
 			Failures: t.failures.Load(), LatencyMS: math.Float64frombits(t.latency.Load()) * 1000,
 		}
+		t.transport(&ts, id)
 		switch until := time.Duration(t.until.Load()); {
 		case t.weight == 0:
 			ts.State = "off"
@@ -52,15 +61,47 @@ func (u *Upstream) Status() Status {
 	return s
 }
 
+// transport says how a target is spoken to.
+func (t *target) transport(ts *TargetStatus, id *identity) {
+	ts.Protocol, ts.TLS = "h1", "off"
+	if t.end.raw {
+		ts.Protocol = "tcp"
+	}
+	switch {
+	case t.end.secure && id.insecure:
+		ts.TLS = "insecure"
+	case t.end.secure:
+		ts.TLS = "verified"
+	}
+	m := t.pool.Load().mux
+	if m == nil {
+		return
+	}
+	ts.Protocol = [...]string{spokenUnknown: "auto", spokenH1: "h1", spokenH2: "h2"}[m.spoken.Load()]
+	ts.H2Conns, ts.H2Streams = m.load()
+}
+
 func (u *Upstream) collect(emit metric.Emit) {
-	for _, t := range u.Status().Targets {
+	status := u.Status()
+	if c := status.Certificate; c != nil {
+		emit("headgate_upstream_certificate_expiry_timestamp_seconds", "When the certificate that an upstream shows to its targets expires.",
+			metric.TypeGauge, float64(c.NotAfter.Unix()), metric.Label{Name: "upstream", Value: u.Name})
+	}
+	for _, t := range status.Targets {
 		labels := []metric.Label{{Name: "upstream", Value: u.Name}, {Name: "target", Value: t.Address}}
-		available := 0.0
-		if t.State == "available" {
-			available = 1
-		}
-		emit("headgate_target_available", "Whether a target takes requests.", metric.TypeGauge, available, labels...)
+		emit("headgate_target_available", "Whether a target takes requests.", metric.TypeGauge, boolean(t.State == "available"), labels...)
 		emit("headgate_target_in_flight", "Requests waiting for a target's answer.", metric.TypeGauge, float64(t.InFlight), labels...)
 		emit("headgate_target_idle_connections", "Idle connections kept to a target.", metric.TypeGauge, float64(t.Idle), labels...)
+		emit("headgate_target_h2_connections", "Connections over HTTP/2 that are open to a target.", metric.TypeGauge, float64(t.H2Conns), labels...)
+		emit("headgate_target_h2_streams", "Requests on connections over HTTP/2 to a target.", metric.TypeGauge, float64(t.H2Streams), labels...)
+		emit("headgate_target_insecure", "Whether a target's certificate is not verified although it is spoken to over TLS.",
+			metric.TypeGauge, boolean(t.TLS == "insecure"), labels...)
 	}
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }

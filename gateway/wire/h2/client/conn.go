@@ -120,6 +120,13 @@ func (c *Conn) Extended() bool {
 	return c.state.extended
 }
 
+// Left reports whether the connection takes no more calls.
+func (c *Conn) Left() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.leaving
+}
+
 // SetIdle notes when the connection became idle, on the owner's clock.
 func (c *Conn) SetIdle(at time.Duration) { c.idle.Store(int64(at)) }
 

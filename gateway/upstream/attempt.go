@@ -1,0 +1,175 @@
+package upstream
+
+import (
+	"errors"
+	"time"
+
+	"headgate/gateway/exchange"
+	"headgate/gateway/wire/h1"
+	"headgate/gateway/wire/h2/client"
+)
+
+// attempt is the way of one exchange to a reply.
+type attempt struct {
+	upstream *Upstream
+	x        *exchange.Exchange
+	began    time.Time
+	took     time.Duration // until the last try had ended
+	target   *target
+	call     *h1.Call
+	shared   *client.Call // over HTTP/2
+	overH2   bool         // the last try was
+	whole    bool         // the request is in memory and can be sent again
+}
+
+func (a *attempt) run() (Call, error) {
+	var err error
+	for fresh, same := false, false; a.x.Usage.Attempts < a.most(); {
+		previous := a.target
+		if a.target = a.upstream.balance.pick(a.upstream.env.Sweeper.Coarse(), previous, same); a.target == nil {
+			err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
+			break
+		}
+		if a.target == previous && !same { // it has just failed, and there is nobody else to ask
+			break
+		}
+		a.x.Usage.Attempts++
+		var reused bool
+		if reused, err = a.try(fresh); err == nil {
+			return a.take(), nil
+		}
+		if !a.again(err, reused) {
+			break
+		}
+		fresh, same = fresh || reused && !a.unprocessed(), reused
+	}
+	a.drop()
+	return nil, err
+}
+
+// most bounds the tries. What a target says that it did not process costs it nothing, and is tried more often: every
+// connection of a target that restarts may say so.
+func (a *attempt) most() int {
+	if a.unprocessed() {
+		return maxRefused
+	}
+	return maxAttempts
+}
+
+// take returns the call that has its reply. The other one, of a target that has changed what it speaks, is of no use.
+func (a *attempt) take() Call {
+	if !a.overH2 {
+		if a.shared != nil {
+			a.shared.Close()
+		}
+		return a.call
+	}
+	if a.call != nil {
+		a.call.Close()
+	}
+	return a.shared
+}
+
+// drop ends what has not led to a reply.
+func (a *attempt) drop() {
+	if a.call != nil {
+		a.call.Close()
+	}
+	if a.shared != nil {
+		a.shared.Close()
+	}
+}
+
+// try makes one call on an idle connection or, with fresh or when there is none, on a new one.
+func (a *attempt) try(fresh bool) (reused bool, err error) {
+	t, x := a.target, a.x
+	p := t.pool.Load()
+	if p.mux != nil {
+		return a.tryMux(p, fresh)
+	}
+	var conn *h1.Conn
+	if !fresh {
+		conn = p.idle.take(x.Shard, a.upstream.env.Sweeper.Coarse()-a.upstream.config.Pool.IdleTimeout)
+	}
+	before := a.took // by tries that were another target's doing
+	t.inFlight.Add(1)
+	if reused = conn != nil; !reused {
+		conn, err = p.dial(x)
+	}
+	if err == nil {
+		err = a.ask(p, conn)
+	}
+	t.inFlight.Add(-1)
+	a.learn(err, reused, before)
+	return reused, err
+}
+
+// ask makes the call over HTTP/1.1.
+func (a *attempt) ask(p *pool, conn *h1.Conn) error {
+	if a.call == nil {
+		a.call = h1.NewCall(&a.target.plan)
+		a.whole = a.call.Prepare(a.x)
+	}
+	a.overH2 = false
+	return a.call.Do(a.x, conn, p.ownerOf(a.x.Shard), a.whole)
+}
+
+// learn judges the target by how a try went.
+func (a *attempt) learn(err error, reused bool, before time.Duration) {
+	a.took = a.upstream.env.Clock.Now().Sub(a.began)
+	a.target.judge(a.x, err, reused, a.took-before)
+}
+
+// again reports whether the exchange may be tried once more: nothing was done yet, because no connection was made, or
+// because a reused one died before a byte of a reply, the whole request is at hand, and it may be repeated
+// (RFC 9110 section 9.2.2), or because the target has said so.
+func (a *attempt) again(err error, reused bool) bool {
+	var e *exchange.Error
+	if !errors.As(err, &e) || !e.Retry {
+		return false
+	}
+	targets := len(a.upstream.targets)
+	switch e.Code { // not sent there: worth a try where there is somebody else to ask
+	case exchange.UpstreamUnreachable, exchange.UpstreamBusy:
+		return targets > 1 && a.suitsAll()
+	case exchange.UpstreamUntrusted: // which will not be another answer the second time
+		return a.x.Usage.Attempts < targets && a.suitsAll()
+	}
+	if a.unprocessed() {
+		return a.shared.Repeatable()
+	}
+	return reused && a.repeatable() && !a.hasBegun() && idempotent(a.x.Request.Method)
+}
+
+// unprocessed reports whether the target has said that it did nothing about the last try, whatever the method.
+func (a *attempt) unprocessed() bool { return a.overH2 && a.shared.Unprocessed() }
+
+func (a *attempt) repeatable() bool {
+	if a.overH2 {
+		return a.shared.Repeatable()
+	}
+	return a.whole
+}
+
+func (a *attempt) hasBegun() bool {
+	if a.overH2 {
+		return a.shared.Begun()
+	}
+	return a.call != nil && a.call.Begun()
+}
+
+// suitsAll reports whether another target may be asked the same: the prepared request, if there is one, names none.
+func (a *attempt) suitsAll() bool {
+	if a.call == nil && a.shared == nil {
+		return true
+	}
+	return a.upstream.config.Host != "target" && a.x.Request.Host != ""
+}
+
+func idempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
+		return true
+	}
+	return false
+}

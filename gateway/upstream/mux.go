@@ -1,0 +1,350 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"headgate/gateway/exchange"
+	"headgate/gateway/wire/h2/client"
+	"headgate/internal/sock"
+)
+
+// mux is a target's connections over HTTP/2, which calls share. The first connection with a free stream is used, so that
+// those not needed grow idle; when streams run out another one is opened, up to the document's number, and beyond it
+// calls wait for a stream.
+type mux struct {
+	pool    *pool
+	terms   client.Terms
+	plan    client.Plan
+	conns   atomic.Pointer[[]*client.Conn]
+	waiting atomic.Int32 // len(queue), for those who only want to know whether it is worth the lock
+	spoken  atomic.Uint32
+
+	mu     sync.Mutex // for what follows, and for replacing conns
+	queue  []*waiter
+	dials  int
+	closed bool
+}
+
+// What a target that chooses by itself was found to speak.
+const (
+	spokenUnknown uint32 = iota
+	spokenH1
+	spokenH2
+)
+
+// waiter is a call that waits for a stream.
+type waiter struct{ told chan granted }
+
+// granted is what became of waiting: a connection with a place on it, one over HTTP/1.1, or an error. Without any of
+// them the target speaks HTTP/1.1 and somebody else got the connection.
+type granted struct {
+	conn *client.Conn
+	h1   opened
+	err  error
+}
+
+// Interrupt implements exchange.Interrupter.
+func (w *waiter) Interrupt() {
+	select {
+	case w.told <- granted{err: context.Canceled}:
+	default: // told already
+	}
+}
+
+func newMux(p *pool) *mux {
+	t := p.target
+	c := &t.upstream.config
+	m := &mux{pool: p}
+	m.terms = client.Terms{
+		Streams: c.HTTP2.Streams, Head: maxReplyHead, Fields: maxReplyFields, Idle: c.Timeouts.Idle,
+		Ping: c.HTTP2.Ping, PingTimeout: c.HTTP2.PingTimeout, Clock: t.upstream.env.Clock,
+	}
+	m.plan = client.Plan{Scheme: "http", Host: t.plan.Host, Target: t.plan.Target, Response: t.plan.Response, Idle: t.plan.Idle}
+	if t.end.secure {
+		m.plan.Scheme = "https"
+	}
+	if t.version == versionH2 {
+		m.spoken.Store(spokenH2)
+	}
+	m.conns.Store(new([]*client.Conn))
+	return m
+}
+
+// take returns a connection with a place reserved on it, waiting for one if there is none. fresh: not one that has been
+// used, as far as there is a choice. reused tells.
+func (m *mux) take(x *exchange.Exchange, fresh bool) (granted, bool) {
+	for _, c := range *m.conns.Load() {
+		if (!fresh || !c.Used()) && c.Reserve() {
+			return granted{conn: c}, c.Used()
+		}
+	}
+	g := m.wait(x)
+	return g, g.conn != nil && g.conn.Used()
+}
+
+// wait waits for a place, no longer than a connection may take to be opened.
+func (m *mux) wait(x *exchange.Exchange) granted {
+	w := &waiter{told: make(chan granted, 1)}
+	if x.Cancel != nil && !x.Cancel.Guard(w) {
+		return granted{err: context.Canceled}
+	}
+	m.enqueue(w)
+	patience := time.NewTimer(m.pool.target.upstream.config.Timeouts.Connect)
+	defer patience.Stop()
+	var g granted
+	select {
+	case g = <-w.told:
+	case <-patience.C:
+		g.err = errNoStream
+	}
+	if x.Cancel != nil {
+		x.Cancel.Guard(nil)
+	}
+	if g.err != nil && m.withdraw(w) { // it was told something else at the same moment
+		m.refuse(w)
+	}
+	return g
+}
+
+// errNoStream is told when all connections are busy.
+var errNoStream = errors.New("every connection has as many requests as it may have, and none became free within the connect timeout")
+
+func (m *mux) enqueue(w *waiter) {
+	m.mu.Lock()
+	m.queue = append(m.queue, w)
+	m.serve()
+	m.mu.Unlock()
+}
+
+// withdraw takes a waiter out of the queue. It reports whether it was there no more.
+func (m *mux) withdraw(w *waiter) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := slices.Index(m.queue, w)
+	if i < 0 {
+		return true
+	}
+	m.queue = slices.Delete(m.queue, i, i+1)
+	m.waiting.Store(int32(len(m.queue)))
+	return false
+}
+
+// refuse gives back what a waiter was told too late.
+func (m *mux) refuse(w *waiter) {
+	select {
+	case g := <-w.told:
+		if g.conn != nil {
+			g.conn.Cancel()
+		}
+		if g.h1.Conn != nil {
+			_ = g.h1.Close() // never used
+		}
+	default:
+	}
+}
+
+// serve gives places to those who wait and opens connections for the rest. The lock is held.
+func (m *mux) serve() {
+	for _, c := range *m.conns.Load() {
+		for len(m.queue) > 0 && c.Reserve() {
+			m.tell(granted{conn: c})
+		}
+	}
+	m.waiting.Store(int32(len(m.queue)))
+	limit, streams := m.pool.target.upstream.config.HTTP2.Connections, m.terms.Streams
+	if m.spoken.Load() == spokenUnknown {
+		limit = 1 // until it is known what is spoken
+	}
+	for !m.closed && m.dials*streams < len(m.queue) && len(*m.conns.Load())+m.dials < limit {
+		m.dials++
+		go m.dial()
+	}
+	if m.closed && m.dials == 0 {
+		m.tellAll(granted{err: errClosed})
+	}
+}
+
+var errClosed = errors.New("the upstream's settings have been replaced")
+
+// tell gives the first in the queue what it waits for. What one cannot take who has just gone is given back. The lock is
+// held.
+func (m *mux) tell(g granted) {
+	w := m.queue[0]
+	m.queue[0] = nil
+	m.queue = m.queue[1:]
+	select {
+	case w.told <- g:
+	default: // interrupted
+		if g.conn != nil {
+			go g.conn.Cancel() // which may ask for the lock
+		}
+		if g.h1.Conn != nil {
+			_ = g.h1.Close() // never used
+		}
+	}
+}
+
+func (m *mux) tellAll(g granted) {
+	for len(m.queue) > 0 {
+		m.tell(g)
+	}
+	m.waiting.Store(0)
+}
+
+// dial opens a connection for whoever waits. It belongs to nobody in particular, so nobody's going away ends it.
+func (m *mux) dial() {
+	ctx, cancel := context.WithTimeout(context.Background(), m.pool.target.upstream.config.Timeouts.Connect)
+	defer cancel()
+	o, err := m.pool.open(ctx, nil, m.pool.tls)
+	var c *client.Conn
+	if err == nil && m.isH2(o) {
+		c, err = client.Open(ctx, o.Conn, &m.terms, m)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dials--
+	switch {
+	case c != nil:
+		m.add(c)
+	case err != nil:
+		if m.closed || len(*m.conns.Load()) == 0 && m.dials == 0 { // with others there is hope
+			m.tellAll(granted{err: err})
+		}
+		return
+	default:
+		m.spoken.Store(spokenH1)
+		if len(m.queue) > 0 {
+			m.tell(granted{h1: o})
+		} else {
+			_ = o.Close() // never used
+		}
+		m.tellAll(granted{})
+	}
+	m.serve()
+}
+
+// isH2 reports whether the connection is one over HTTP/2.
+func (m *mux) isH2(o opened) bool {
+	return m.pool.target.version == versionH2 || o.alpn == alpnH2
+}
+
+// adopt takes over a connection that was opened for HTTP/1.1 and agreed on HTTP/2.
+func (m *mux) adopt(ctx context.Context, sc *sock.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, m.pool.target.upstream.config.Timeouts.Connect)
+	defer cancel()
+	c, err := client.Open(ctx, sc, &m.terms, m)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.add(c)
+	m.serve()
+	return nil
+}
+
+// add puts a connection into the list, unless it has ended already. The lock is held.
+func (m *mux) add(c *client.Conn) {
+	m.spoken.Store(spokenH2)
+	c.SetIdle(m.pool.target.upstream.env.Sweeper.Coarse())
+	if m.closed {
+		go c.Retire() // which calls Leaving
+		return
+	}
+	list := append(slices.Clone(*m.conns.Load()), c)
+	m.conns.Store(&list)
+	if c.Left() {
+		m.remove(c)
+	}
+}
+
+// remove takes a connection out of the list. The lock is held.
+func (m *mux) remove(c *client.Conn) {
+	list := slices.DeleteFunc(slices.Clone(*m.conns.Load()), func(other *client.Conn) bool { return other == c })
+	m.conns.Store(&list)
+}
+
+// Free implements client.Owner.
+func (m *mux) Free(c *client.Conn) {
+	if c.Open() == 0 {
+		c.SetIdle(m.pool.target.upstream.env.Sweeper.Coarse())
+	}
+	if m.waiting.Load() > 0 {
+		m.mu.Lock()
+		m.serve()
+		m.mu.Unlock()
+	}
+}
+
+// Leaving implements client.Owner. Those who wait get another connection.
+func (m *mux) Leaving(c *client.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.remove(c)
+	m.serve()
+}
+
+// prune ends connections that have had no call since before oldest.
+func (m *mux) prune(oldest time.Duration) {
+	for _, c := range *m.conns.Load() {
+		if c.Open() == 0 && c.Idle() < oldest {
+			c.Retire()
+		}
+	}
+}
+
+// close ends every connection after its last call.
+func (m *mux) close() {
+	m.mu.Lock()
+	m.closed = true
+	conns := *m.conns.Load()
+	m.serve()
+	m.mu.Unlock()
+	for _, c := range conns {
+		c.Retire()
+	}
+}
+
+// lone is the owner of a connection for one call.
+type lone struct{}
+
+// Free implements client.Owner.
+func (lone) Free(c *client.Conn) { c.Retire() }
+
+// Leaving implements client.Owner.
+func (lone) Leaving(*client.Conn) {}
+
+// single opens a connection that has told the target about one client and is used for one call. Where the target chooses
+// HTTP/1.1, it is one of that.
+func (m *mux) single(x *exchange.Exchange) (g granted) {
+	ctx, cancel := context.WithTimeout(x.Context(), m.pool.target.upstream.config.Timeouts.Connect)
+	defer cancel()
+	o, err := m.pool.open(ctx, &x.Client, m.pool.tls)
+	switch {
+	case err != nil:
+		return granted{err: err}
+	case !m.isH2(o):
+		return granted{h1: o}
+	}
+	terms := m.terms
+	terms.Streams = 1
+	if g.conn, g.err = client.Open(ctx, o.Conn, &terms, lone{}); g.err == nil && !g.conn.Reserve() {
+		g.conn.Retire()
+		g.conn, g.err = nil, errNoStream
+	}
+	return g
+}
+
+// load returns how many connections and calls there are.
+func (m *mux) load() (conns, calls int) {
+	for _, c := range *m.conns.Load() {
+		conns++
+		calls += c.Open()
+	}
+	return conns, calls
+}
