@@ -124,6 +124,8 @@ func (c *Compiler) Compile(l *decode.Loaded) (*engine.Snapshot, decode.Problems)
 		runtime.Gosched() // a reload must not hold up the requests of a gateway on one core
 	}
 	j.routes(s)
+	j.checkRoutes()
+	j.tcpDoors(s.Doors)
 	if len(j.problems) > 0 {
 		if err := errors.Join(c.release(j.held), j.closeTerms()); err != nil {
 			c.options.Log.Warn("what was compiled of a refused document did not close cleanly", "error", err)

@@ -45,6 +45,9 @@ func (j *job) doors() map[string]*engine.Door {
 		j.quic(name, &l)
 		doors[name] = engine.NewDoor(name, l, j.prefixes(l.Trusted, "listeners", name, "trusted_proxies"))
 		doors[name].TLS = j.terms(name, &l)
+		if l.Proxy != nil {
+			doors[name].Balancers = j.prefixes(l.Proxy.From, "listeners", name, "proxy_protocol", "from")
+		}
 	}
 	return doors
 }

@@ -18,6 +18,9 @@ type Door struct {
 	EncodedSlash, EmptySegment bool // allowed in paths
 	XForwarded, RFC7239        bool // which headers tell the upstream about the client
 
+	Balancers []netip.Prefix // that send a PROXY header, where the listener has proxy_protocol
+	TCP       *TCP           // where its connections go instead of speaking HTTP; nil: they speak HTTP
+
 	TLS  *secure.Terms // how it is encrypted; nil: it is not
 	HSTS string        // the Strict-Transport-Security field of replies over TLS; "": none
 
