@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"headgate/gateway/exchange"
+	"headgate/gateway/grpc"
 	"headgate/gateway/record"
 )
 
@@ -48,6 +49,7 @@ func (n *Entrance) Refuse(x *exchange.Exchange) {
 	x.MakeSlots(s.NotFound.Slots)
 	x.Client.IP = x.Client.Peer.Addr()
 	n.Engine.Record.Begin(x)
+	c.rpc = grpc.Recognize(x)
 	x.Problem(x.Err.Code, x.Err.Detail)
 	c.send()
 }

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"headgate/gateway/exchange"
+	"headgate/gateway/grpc"
 	"headgate/gateway/record"
 	"headgate/gateway/route"
 	"headgate/gateway/upstream"
@@ -22,6 +23,7 @@ type carriage struct {
 	x        *exchange.Exchange
 	route    *Route
 	answer   func(*exchange.Exchange) // instead of the route's own way to a reply
+	rpc      *grpc.Call               // nil: the exchange is no gRPC call
 	call     upstream.Call            // to the upstream, if it was asked
 	leave    func()                   // gives the place of a switched connection back; nil: none is held
 	chained  bool                     // the route's policies have begun
@@ -35,6 +37,7 @@ func (c *carriage) carry() {
 	x := c.x
 	looped := !c.door.receive(x)
 	c.engine.Record.Begin(x)
+	c.rpc = grpc.Recognize(x)
 	if c.atDoor() {
 		x.Route = c.route.Info
 		x.MakeSlots(c.route.Slots)
@@ -49,9 +52,10 @@ func (c *carriage) carry() {
 	x.Route = c.route.Info
 	x.MakeSlots(c.route.Slots)
 	c.chained = true
-	if c.hold() && c.route.Chain.Request(x) {
+	if c.limit() && c.hold() && c.route.Chain.Request(x) {
 		c.reply()
 	}
+	c.expired()
 	c.route.Chain.Response(x)
 	if x.Reply.Body.Reader != nil {
 		x.Reply.Body.Reader = c.route.Chain.ResponseBody(x, x.Reply.Body.Reader)
@@ -138,6 +142,30 @@ func allowed(allow string) func(*exchange.Exchange) {
 	}
 }
 
+// limit lets the time of a call begin to count.
+func (c *carriage) limit() bool {
+	if e := c.rpc.Begin(c.x, c.route.GRPC); e != nil {
+		return c.fail(e)
+	}
+	return true
+}
+
+// expired makes the reply a problem when the exchange's time has passed before there was anything for the client to read.
+func (c *carriage) expired() {
+	if x := c.x; x.Cancel != nil && x.Cancel.Expired() {
+		var met error
+		if x.Err != nil {
+			met = x.Err
+		}
+		c.fail(late(met))
+	}
+}
+
+// late is the error of an exchange whose time has passed, whatever that looked like where it was met.
+func late(met error) *exchange.Error {
+	return &exchange.Error{Code: exchange.DeadlineExceeded, Source: exchange.FromGateway, Cause: met}
+}
+
 // hold reads the whole request body when a policy wants to see it, up to the limit that the policy names.
 func (c *carriage) hold() bool {
 	x, limit := c.x, int64(c.route.Chain.BufferLimit())
@@ -154,6 +182,10 @@ func (c *carriage) hold() bool {
 		if err := x.Wire.Inform(x, 100, &none); err != nil {
 			return c.fail(&exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: err})
 		}
+	}
+	if x.Cancel != nil {
+		x.Cancel.Guard(x.Wire) // a client that does not send must not outlast the exchange's time
+		defer x.Cancel.Guard(nil)
 	}
 	whole, err := io.ReadAll(io.LimitReader(body.Reader, limit+1))
 	switch {
@@ -207,6 +239,7 @@ func (c *carriage) reply() {
 	if x.Request.Upgrade != "" && !c.enter() {
 		return
 	}
+	c.rpc.Forward(x)
 	call, err := r.Upstream.Send(x)
 	if err != nil {
 		x.Reply.Header.Reset("") // of an informational or broken reply
@@ -224,18 +257,24 @@ func (c *carriage) send() {
 	c.sent = true
 	c.door.secure(c.x)
 	c.door.advertise(c.x)
+	c.rpc.Settle(c.x)
 	record.StampReply(c.x)
 	if err := c.x.Wire.Reply(c.x); err == exchange.ErrSwitched {
 		c.later = true
 	} else if err != nil {
 		c.abort(err)
 	}
+	c.rpc.Ended(c.x)
 }
 
 // abort notes that the client did not get the whole reply, and through whose doing.
 func (c *carriage) abort(err error) {
 	c.x.Usage.Aborted = true
 	if c.x.Err != nil {
+		return
+	}
+	if c.x.Cancel != nil && c.x.Cancel.Expired() {
+		c.x.Err = late(err)
 		return
 	}
 	var known *exchange.Error
@@ -269,6 +308,7 @@ func (c *carriage) end() {
 		c.call.Close()
 	}
 	c.giveBack()
+	c.rpc.Release()
 	if c.chained {
 		c.route.Chain.Done(c.x)
 	}

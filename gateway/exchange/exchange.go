@@ -181,12 +181,19 @@ type Usage struct {
 	Attempts                 int
 	Aborted                  bool // the client did not get a whole reply
 	Cached                   bool
+	GRPC                     GRPCStatus
 	Closed                   string        // why a switched connection ended, such as client_closed; "": none was
 	CloseStatus              uint16        // of a WebSocket's close frame; 0: none
 	FirstByte                time.Duration // from Exchange.Start to the first byte of the reply's body; 0: not measured
 	Events                   int           // of an event stream, that came
 	LargestGap               time.Duration // between two of them, or before the first
 }
+
+// GRPCStatus is the status code with which a gRPC call ended, plus one; 0: the exchange was no call, or ended without a status.
+type GRPCStatus uint8
+
+// Code returns the status code, 0 (OK) to 16, if there is one.
+func (s GRPCStatus) Code() (code int, ok bool) { return int(s) - 1, s > 0 }
 
 // Trace is the W3C trace context of an exchange.
 type Trace struct {
