@@ -14,6 +14,8 @@ import (
 	"headgate/gateway/engine"
 	"headgate/gateway/exchange"
 	"headgate/gateway/listen"
+	"headgate/gateway/listen/proxyheader"
+	"headgate/gateway/tcp"
 	"headgate/gateway/wire/h1"
 	"headgate/internal/metric"
 )
@@ -23,6 +25,8 @@ type door struct {
 	listener *listen.Listener
 	entrance *engine.Entrance
 	h1       *h1.Server
+	tcp      *tcp.Server
+	metrics  *metric.Registry
 	servers  []server      // all of them, h1 too
 	accepts  chan struct{} // closed when its accept loop has ended
 }
@@ -111,7 +115,8 @@ func (d *doors) new(name string, config *engine.Door) (*door, error) {
 	n.h1 = &h1.Server{
 		Handler: n.entrance, Sweeper: d.parts.sweeper, Clock: d.parts.clock, Log: d.parts.log.With("address", config.Config.Address),
 	}
-	n.servers = []server{n.h1}
+	n.tcp = tcp.New(engine.Stream{Entrance: n.entrance}, d.parts.clock, n.h1.Log, d.parts.metrics)
+	n.servers, n.metrics = []server{n.h1, n.tcp}, d.parts.metrics
 	l, err := listen.Open(name, config.Config.Address, listen.Env{Sweeper: d.parts.sweeper, Log: d.parts.log, Metrics: d.parts.metrics})
 	if err != nil {
 		return nil, err
@@ -125,12 +130,27 @@ func (d *doors) new(name string, config *engine.Door) (*door, error) {
 func (n *door) configure(name string, config *engine.Door) {
 	n.entrance.Door.Store(config)
 	n.h1.Limits.Store(wireLimits(&config.Config.Limits))
+	if t := config.Config.TCP; t != nil {
+		n.tcp.Configure(name, tcp.Settings{
+			ByName: len(t.BySNI) > 0, HelloTime: config.Config.Limits.HeaderTimeout, Idle: t.IdleTimeout, Lifetime: t.MaxLifetime,
+			Bytes: int64(t.Bytes), Bandwidth: int64(t.Bandwidth), Rate: t.Rate,
+		})
+	}
 	n.listener.Configure(name, openLimits(&config.Config.Limits), n.greeting(config))
 }
 
 // greeting is what a connection of the door goes through before it is served, and by whom.
 func (n *door) greeting(config *engine.Door) *listen.Greeting {
-	return &listen.Greeting{TLS: handshake(config), Server: func(*exchange.Client) listen.Server { return n.h1 }}
+	g := &listen.Greeting{TLS: handshake(config), Server: func(*exchange.Client) listen.Server { return n.h1 }}
+	if config.TCP != nil {
+		g.Wordless, g.Server = true, func(*exchange.Client) listen.Server { return n.tcp }
+	}
+	if p := config.Config.Proxy; p != nil {
+		o := proxyheader.Options{From: config.Balancers, Optional: p.Optional, Timeout: p.Timeout}
+		gate := proxyheader.New(config.Name, o, n.metrics)
+		g.Proxy, g.Balancer = gate.Greet, gate.Sends
+	}
+	return g
 }
 
 // handshake returns the step that encrypts a connection; nil: the door is in clear.
@@ -319,9 +339,27 @@ func (d *doors) collect(emit metric.Emit) {
 
 // doorStatus is what operators see of a listener.
 type doorStatus struct {
-	Name        string `json:"name"`
-	Address     string `json:"address"`
-	Connections int64  `json:"connections"`
+	Name        string      `json:"name"`
+	Address     string      `json:"address"`
+	Connections int64       `json:"connections"`
+	TCP         []tcpStatus `json:"tcp,omitempty"`
+}
+
+// tcpStatus is where connections of a TCP listener go.
+type tcpStatus struct {
+	Names    []string `json:"names,omitempty"` // none: all others
+	Upstream string   `json:"upstream"`
+}
+
+// tcpStatuses describes the ways of a TCP listener.
+func tcpStatuses(t *engine.TCP) (list []tcpStatus) {
+	if t == nil {
+		return nil
+	}
+	for _, w := range t.Ways {
+		list = append(list, tcpStatus{w.Names, w.Info.Upstream})
+	}
+	return list
 }
 
 func (d *doors) status() []doorStatus {
@@ -333,7 +371,7 @@ func (d *doors) status() []doorStatus {
 		if q := d.quic[address]; q != nil {
 			n += q.OpenConnections()
 		}
-		list = append(list, doorStatus{o.listener.Name(), o.listener.Bound(), n})
+		list = append(list, doorStatus{o.listener.Name(), o.listener.Bound(), n, tcpStatuses(o.entrance.Door.Load().TCP)})
 	}
 	slices.SortFunc(list, func(a, b doorStatus) int { return strings.Compare(a.Name, b.Name) })
 	return list
