@@ -21,6 +21,7 @@ var table = []room{
 	{"cmd/...", []string{"..."}, nil, "only the binary sees everything"},
 	{".", []string{"internal/testkit"}, nil, "the house rules look at files, not at packages"},
 	{"test/...", []string{"internal/...", "config/..."}, nil, "behaviour is proven from outside, against the binary"},
+	{"examples", nil, nil, "documents; the demo carries one in the binary"},
 	{"bench/...", []string{"bench/...", "internal/..."}, nil, "figures are taken from outside"},
 
 	{"policies", []string{"policies/...", "gateway/policy"}, nil, "catalog.go is the list of policies"},

@@ -22,7 +22,11 @@ import (
 )
 
 // runOptions are the flags of run.
-type runOptions struct{ demo, testClock bool }
+type runOptions struct {
+	demo, testClock bool
+	services        map[string]string // of the demo, and where each listens; nil with demo: where they usually do
+	live            func()            // called when the first document is live
+}
 
 func runCommand() *cobra.Command {
 	var o runOptions
@@ -63,7 +67,7 @@ func run(ctx context.Context, path string, o runOptions, stderr io.Writer) error
 	admin := &first.document.Admin
 	components := []component{
 		// reads nothing, publishes the demo services
-		{"demo", func(ctx context.Context) error { return n.runDemo(ctx, o.demo) }},
+		{"demo", func(ctx context.Context) error { return n.runDemo(ctx, o) }},
 		// reads connections' deadlines, publishes that they have passed
 		{"sweeper", n.sweeper.Run},
 		// reads what exchanges recorded, publishes logs and traces
@@ -79,7 +83,9 @@ func run(ctx context.Context, path string, o runOptions, stderr io.Writer) error
 		// reads operators' questions, publishes answers and documents
 		{"admin", func(ctx context.Context) error { return n.runAdmin(ctx, admin, advance) }},
 		// reads connections, publishes exchanges
-		{"doors", func(ctx context.Context) error { return n.runDoors(ctx, func() error { return n.first(first) }) }},
+		{"doors", func(ctx context.Context) error {
+			return n.runDoors(ctx, func() error { return n.begin(first, o.live) })
+		}},
 		// reads SIGHUP, publishes documents
 		{"signals", n.runSignals},
 		// reads the source, publishes documents
@@ -127,14 +133,17 @@ func runAll(ctx context.Context, components []component, log *slog.Logger) error
 	return result
 }
 
-func (n *node) runDemo(ctx context.Context, wanted bool) error {
-	if !wanted {
+func (n *node) runDemo(ctx context.Context, o runOptions) error {
+	where := o.services
+	switch {
+	case where == nil && o.demo:
+		where = map[string]string{}
+		for _, s := range demo.Services() {
+			where[s.Name] = s.Address
+		}
+	case where == nil:
 		<-ctx.Done()
 		return nil
-	}
-	where := map[string]string{}
-	for _, s := range demo.Services() {
-		where[s.Name] = s.Address
 	}
 	return demo.Run(ctx, where, n.log.With("part", "demo"))
 }
@@ -185,6 +194,17 @@ func (n *node) runAdmin(ctx context.Context, m *model.Admin, advance func(time.D
 	case <-ctx.Done():
 	}
 	return s.Close()
+}
+
+// begin makes the first document live, and tells whoever waits for that.
+func (n *node) begin(c *compiled, live func()) error {
+	if err := n.first(c); err != nil {
+		return err
+	}
+	if live != nil {
+		live()
+	}
+	return nil
 }
 
 // runDoors makes the first document live, lets connections in, and drains them at the end.
