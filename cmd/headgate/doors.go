@@ -17,6 +17,7 @@ import (
 	"headgate/gateway/listen/proxyheader"
 	"headgate/gateway/tcp"
 	"headgate/gateway/wire/h1"
+	"headgate/gateway/wire/h2"
 	"headgate/internal/metric"
 )
 
@@ -25,6 +26,7 @@ type door struct {
 	listener *listen.Listener
 	entrance *engine.Entrance
 	h1       *h1.Server
+	h2       *h2.Server
 	tcp      *tcp.Server
 	metrics  *metric.Registry
 	servers  []server      // all of them, h1 too
@@ -116,7 +118,10 @@ func (d *doors) new(name string, config *engine.Door) (*door, error) {
 		Handler: n.entrance, Sweeper: d.parts.sweeper, Clock: d.parts.clock, Log: d.parts.log.With("address", config.Config.Address),
 	}
 	n.tcp = tcp.New(engine.Stream{Entrance: n.entrance}, d.parts.clock, n.h1.Log, d.parts.metrics)
-	n.servers, n.metrics = []server{n.h1, n.tcp}, d.parts.metrics
+	n.h2 = &h2.Server{
+		Handler: n.entrance, Sweeper: d.parts.sweeper, Clock: d.parts.clock, Log: n.h1.Log, Metrics: h2.NewMetrics(d.parts.metrics),
+	}
+	n.servers, n.metrics = []server{n.h1, n.h2, n.tcp}, d.parts.metrics
 	l, err := listen.Open(name, config.Config.Address, listen.Env{Sweeper: d.parts.sweeper, Log: d.parts.log, Metrics: d.parts.metrics})
 	if err != nil {
 		return nil, err
@@ -129,7 +134,15 @@ func (d *doors) new(name string, config *engine.Door) (*door, error) {
 // configure gives the door the settings of a document. Open connections stay as they are.
 func (n *door) configure(name string, config *engine.Door) {
 	n.entrance.Door.Store(config)
-	n.h1.Limits.Store(wireLimits(&config.Config.Limits))
+	limits := wireLimits(&config.Config.Limits)
+	n.h1.Limits.Store(limits)
+	n.h2.Limits.Store(limits)
+	var prior *h1.Prior
+	if config.TLS == nil && speaks(config, "h2") {
+		p := h1.Prior(n.h2.Serve)
+		prior = &p
+	}
+	n.h1.Prior.Store(prior)
 	if t := config.Config.TCP; t != nil {
 		n.tcp.Configure(name, tcp.Settings{
 			ByName: len(t.BySNI) > 0, HelloTime: config.Config.Limits.HeaderTimeout, Idle: t.IdleTimeout, Lifetime: t.MaxLifetime,
@@ -141,7 +154,7 @@ func (n *door) configure(name string, config *engine.Door) {
 
 // greeting is what a connection of the door goes through before it is served, and by whom.
 func (n *door) greeting(config *engine.Door) *listen.Greeting {
-	g := &listen.Greeting{TLS: handshake(config), Server: func(*exchange.Client) listen.Server { return n.h1 }}
+	g := &listen.Greeting{TLS: handshake(config), Server: n.chooser(config)}
 	if config.TCP != nil {
 		g.Wordless, g.Server = true, func(*exchange.Client) listen.Server { return n.tcp }
 	}
@@ -151,6 +164,25 @@ func (n *door) greeting(config *engine.Door) *listen.Greeting {
 		g.Proxy, g.Balancer = gate.Greet, gate.Sends
 	}
 	return g
+}
+
+// chooser returns who carries a connection of HTTP: what the client agreed on, or the one version that is spoken.
+func (n *door) chooser(config *engine.Door) func(*exchange.Client) listen.Server {
+	if !speaks(config, "h1") {
+		return func(*exchange.Client) listen.Server { return n.h2 }
+	}
+	return func(client *exchange.Client) listen.Server {
+		if client.TLS != nil && client.TLS.ALPN == "h2" {
+			return n.h2
+		}
+		return n.h1
+	}
+}
+
+// speaks reports whether a door speaks a version of HTTP, by its name in the document.
+func speaks(config *engine.Door, version string) bool {
+	spoken := config.Config.Protocols
+	return len(spoken) == 0 && version != "h3" || slices.Contains(spoken, version)
 }
 
 // handshake returns the step that encrypts a connection; nil: the door is in clear.
