@@ -58,6 +58,7 @@ func (c *carriage) carry() {
 	c.expired()
 	c.route.Chain.Response(x)
 	if x.Reply.Body.Reader != nil {
+		c.engine.Record.Watch(x)
 		x.Reply.Body.Reader = c.route.Chain.ResponseBody(x, x.Reply.Body.Reader)
 	}
 	c.send()

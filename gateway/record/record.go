@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,6 +85,7 @@ type settings struct {
 	tracer    *tracer    // nil: no collector
 	threshold uint64     // a trace begun here is kept when its random 63 bits are below
 	parent    string     // whose sampled flag counts
+	firstByte bool       // the access log names first_byte_ms
 }
 
 // New returns a recorder that logs nothing and traces nothing until it is configured. Nothing runs before Run.
@@ -179,6 +181,7 @@ func (r *Recorder) Configure(s Settings) error {
 		if err != nil {
 			return err
 		}
+		next.firstByte = slices.Contains(s.Access.Fields, "first_byte_ms")
 		next.access = newAccessLog(&s.Access, m, y, file, r.dropped)
 	}
 	old := r.current.Load()

@@ -119,6 +119,11 @@ func (s *stream) Read(p []byte) (int, error) {
 	return s.out.Read(p)
 }
 
+// Ready reports whether something is at hand for the client, or may be made of what is at hand.
+func (s *stream) Ready() bool {
+	return s.worker == nil || s.err != nil || s.out.Len() > 0 || (s.ready != nil && s.ready())
+}
+
 // fill takes the next piece of the body. It keeps what the encoder may still hold only while more is at hand.
 func (s *stream) fill() {
 	s.out.Reset()

@@ -124,6 +124,12 @@ func (c *conn) stream(b []byte, room int, body exchange.Body, chunked bool, trai
 	buf := sock.Get()
 	defer sock.Put(buf)
 	next := piecesOf(body.Reader, *buf)
+	if r, ok := body.Reader.(interface{ Ready() bool }); ok && body.Length < 0 && !r.Ready() {
+		if err := c.writeTwo(b, nil); err != nil { // the head of a stream, whose first piece may be long in coming
+			return 0, err
+		}
+		b = b[:0]
+	}
 	upstream, relayable := body.Reader.(*Body)
 	var sent int64
 	for {
