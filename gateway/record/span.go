@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -103,13 +104,17 @@ func (s *spanMaker) client(ctx context.Context, e *finished) {
 	s.ids = spanIDs{e.trace.ID, clientSpan(e.trace.Span)}
 	start := e.start.Add(e.usage.UpstreamStart)
 	host, port := hostPort(e.usage.Target)
-	_, span := s.tracer.Start(ctx, method(e), trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(start),
-		trace.WithAttributes(attribute.String("http.request.method", method(e)), attribute.String("server.address", host),
-			attribute.Int("server.port", port), attribute.String("headgate.upstream", e.route.Upstream)))
+	name := method(e)
+	if e.tcp() {
+		name = "connect"
+	}
+	_, span := s.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(start),
+		trace.WithAttributes(e.sane([]attribute.KeyValue{attribute.String("http.request.method", method(e)), attribute.String("server.address", host),
+			attribute.Int("server.port", port), attribute.String("headgate.upstream", e.route.Upstream)})...))
 	if e.usage.Attempts > 1 {
 		span.SetAttributes(attribute.Int("http.request.resend_count", e.usage.Attempts-1))
 	}
-	if e.source == exchange.FromUpstream {
+	if e.source == exchange.FromUpstream && !e.tcp() {
 		span.SetAttributes(attribute.Int("http.response.status_code", e.status))
 	}
 	if kind := clientErrorType(e); kind != "" { // to a client span 4xx is an error too
@@ -159,11 +164,35 @@ func (s *spanMaker) attributes(e *finished) []attribute.KeyValue {
 			all = append(all, attribute.String(a.name, strings.ToValidUTF8(a.value, "\uFFFD")))
 		}
 	}
+	return e.sane(all)
+}
+
+// tcp reports whether the exchange was a connection that carried no HTTP.
+func (e *finished) tcp() bool { return e.proto == "TCP" }
+
+// sane leaves out, of such a connection, what only a request has.
+func (e *finished) sane(all []attribute.KeyValue) []attribute.KeyValue {
+	if !e.tcp() {
+		return all
+	}
+	all = slices.DeleteFunc(all, func(a attribute.KeyValue) bool {
+		k := string(a.Key)
+		return strings.HasPrefix(k, "http.") || strings.HasPrefix(k, "url.") || k == "network.protocol.version" ||
+			k == "server.address" && a.Value.AsString() == ""
+	})
+	all = append(all, attribute.String("network.transport", "tcp"))
+	if e.usage.Closed != "" {
+		all = append(all, attribute.String("headgate.closed", e.usage.Closed), attribute.Int64("headgate.bytes_in", e.usage.RequestBytes),
+			attribute.Int64("headgate.bytes_out", e.usage.ReplyBytes))
+	}
 	return all
 }
 
 // spanName is the method and the route, which are few; never the path, which a client makes up.
 func spanName(e *finished) string {
+	if e.tcp() {
+		return "TCP " + e.route.Name
+	}
 	name := method(e)
 	if name == "_OTHER" {
 		name = "HTTP"
