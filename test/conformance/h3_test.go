@@ -110,7 +110,9 @@ type unexpected struct {
 }
 
 // Error implements error.
-func (u *unexpected) Error() string { return fmt.Sprintf("%s, and %d bytes of another body", u.status, u.length) }
+func (u *unexpected) Error() string {
+	return fmt.Sprintf("%s, and %d bytes of another body", u.status, u.length)
+}
 
 // visitH3 keeps n clients asking, which change their connections now and then, and returns what counts and ends them.
 func (s *quic) visitH3(n int) (asked *atomic.Int64, end func()) {

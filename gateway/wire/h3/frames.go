@@ -46,9 +46,6 @@ type reader struct {
 
 func (r *reader) buffered() []byte { return r.buf[r.r:r.w] }
 
-// ended reports whether everything that there will be has been taken.
-func (r *reader) ended() bool { return r.r == r.w && errors.Is(r.err, io.EOF) }
-
 // fill reads more behind what is buffered. It returns nil when something has come. After a deadline, which is the only
 // error that is forgotten, reading can go on.
 func (r *reader) fill() error {
