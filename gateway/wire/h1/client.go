@@ -67,6 +67,7 @@ func NewCall(plan *Plan) *Call {
 // reports whether that is everything, so that the call can be repeated on another connection.
 func (c *Call) Prepare(x *exchange.Exchange) (whole bool) {
 	c.method = x.Request.Method
+	openEnded(&x.Request.Body, &x.Request.Header)
 	if x.Request.Upgrade != "" {
 		c.handshake(&x.Request)
 	}

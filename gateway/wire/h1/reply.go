@@ -58,6 +58,7 @@ func (c *conn) Reply(x *exchange.Exchange) error {
 	if !hasBody(c.method, r.Status) {
 		body.Reader = nil
 	}
+	openEnded(&body, &r.Header)
 	chunked := body.Reader != nil && body.Length < 0
 	if chunked && c.head.Old {
 		chunked, c.closes = false, true // the end of the connection is the end of the body
@@ -81,6 +82,14 @@ func (c *conn) Reply(x *exchange.Exchange) error {
 	}
 	c.broken, c.reset = broken, false
 	return nil
+}
+
+// openEnded forgets the length of a body behind which a trailer section is announced, as other versions of HTTP allow:
+// here only a chunked one can have it. A body of this codec has either.
+func openEnded(b *exchange.Body, h *exchange.Header) {
+	if _, own := b.Reader.(*Body); !own && b.Reader != nil && b.Length >= 0 && h.Has("Trailer") {
+		b.Length = -1
+	}
 }
 
 // canGoOn reports whether the request has been read as far as it will be: what is still to come of its body would be
