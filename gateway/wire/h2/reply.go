@@ -123,7 +123,7 @@ func (w *reply) send(piece []byte) error {
 	if err := w.head(false); err != nil {
 		return err
 	}
-	return w.s.appendData(piece, false, w.x)
+	return w.s.appendData(piece, false, &w.x.Usage.ReplyBytes)
 }
 
 // finish appends the last piece and the end.
@@ -133,7 +133,7 @@ func (w *reply) finish(piece []byte) error {
 	trailed := trailer.Len() > 0 && !w.s.bodiless
 	err := w.head(len(piece) == 0 && !trailed)
 	if err == nil && (len(piece) > 0 || !w.s.local && !trailed) {
-		err = w.s.appendData(piece, !trailed, w.x)
+		err = w.s.appendData(piece, !trailed, &w.x.Usage.ReplyBytes)
 	}
 	if err == nil && trailed {
 		if err = w.s.makeRoom(); err == nil {
@@ -252,8 +252,9 @@ func (s *stream) makeRoom() error {
 	}
 }
 
-// appendData appends a piece as DATA, waiting for windows and for room. The lock is held, but not while it waits.
-func (s *stream) appendData(p []byte, ends bool, x *exchange.Exchange) error {
+// appendData appends a piece as DATA, waiting for windows and for room, and counts in sent how much of it was appended. The
+// lock is held, but not while it waits.
+func (s *stream) appendData(p []byte, ends bool, sent *int64) error {
 	c := s.c
 	var stalled time.Duration // since when, on the coarse clock
 	began, total := c.server.Sweeper.Coarse(), len(p)
@@ -283,7 +284,7 @@ func (s *stream) appendData(p []byte, ends bool, x *exchange.Exchange) error {
 		s.window -= n
 		c.peer.window -= n
 		c.purse.frames++
-		x.Usage.ReplyBytes += n
+		*sent += n
 		p = p[n:]
 	}
 	if !ends {

@@ -39,15 +39,15 @@ func (e side) Next() ([]byte, error) { return e.s.body.Next() }
 func (e side) Write(p []byte) (int, error) {
 	s := e.s
 	c := s.c
-	before := s.x.Usage.ReplyBytes
+	var sent int64
 	c.mu.Lock()
-	err := s.appendData(p, false, &s.x)
+	err := s.appendData(p, false, &sent)
 	due := err == nil && c.duty()
 	c.mu.Unlock()
 	if due {
 		c.push(false)
 	}
-	return int(s.x.Usage.ReplyBytes - before), err
+	return int(sent), err
 }
 
 // CloseWrite implements exchange.Stream.
@@ -59,7 +59,7 @@ func (e side) CloseWrite() error {
 	if err := s.broken(); err != nil || s.local {
 		return err
 	}
-	if err := s.appendData(nil, true, &s.x); err != nil {
+	if err := s.appendData(nil, true, new(int64)); err != nil {
 		return err
 	}
 	c.hand()

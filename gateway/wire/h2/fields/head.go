@@ -29,7 +29,9 @@ type Head struct {
 	regular bool // an ordinary field has come
 	host    string
 	hosts   int
-	cookies []string
+	cookie  string
+	crumbs  []string // of it, behind the first
+	cookies int
 	expect  bool
 	fields  int
 	fault   *Fault // the first, or one that is malformed
@@ -157,7 +159,11 @@ func (h *Head) special(name, value string) bool {
 		}
 		h.Length = n
 	case "cookie":
-		h.cookies = append(h.cookies, value)
+		if h.cookies++; h.cookies == 1 {
+			h.cookie = value
+		} else {
+			h.crumbs = append(h.crumbs, value)
+		}
 	case "expect":
 		h.expect = true
 		if !exchange.EqualFold(value, "100-continue") {
@@ -227,13 +233,13 @@ func (h *Head) Finish(r *exchange.Request, l *h1.Limits, ends bool) *Fault {
 
 // joinCookies makes one field of what clients may send in crumbs (RFC 9113 section 8.2.3).
 func (h *Head) joinCookies(r *exchange.Request) {
-	switch len(h.cookies) {
-	case 0:
-	case 1:
-		r.Header.Add("cookie", h.cookies[0])
-	default:
-		r.Header.Add("cookie", strings.Join(h.cookies, "; "))
+	switch {
+	case h.cookies == 0:
+		return
+	case h.cookies > 1:
+		h.cookie += "; " + strings.Join(h.crumbs, "; ")
 	}
+	r.Header.Add("cookie", h.cookie)
 }
 
 // check finds what makes the request malformed.
