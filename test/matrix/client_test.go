@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
-	"golang.org/x/net/http2"
 )
 
 // ways in: what the client speaks.
@@ -35,35 +34,30 @@ func (h *house) client(t *testing.T, way string) (*http.Client, string) {
 	t.Helper()
 	trust := &tls.Config{RootCAs: h.roots}
 	url := "https://" + h.secure
-	var tr http.RoundTripper
-	switch way {
-	case "h1", "h1s":
-		own := &http.Transport{TLSClientConfig: trust, DisableCompression: true}
-		t.Cleanup(own.CloseIdleConnections)
-		if tr = own; way == "h1" {
-			url = "http://" + h.clear
-		}
-	case "h2":
-		own := &http2.Transport{TLSClientConfig: trust, DisableCompression: true}
-		t.Cleanup(own.CloseIdleConnections)
-		tr = own
-	case "h2c":
-		own := &http2.Transport{AllowHTTP: true, DisableCompression: true,
-			DialTLSContext: func(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
-				var d net.Dialer
-				return d.DialContext(ctx, network, address)
-			}}
-		t.Cleanup(own.CloseIdleConnections)
-		tr, url = own, "http://"+h.clear
-	case "h3":
+	if way == "h3" {
 		own := &http3.Transport{TLSClientConfig: trust, DisableCompression: true}
 		t.Cleanup(func() {
 			if err := own.Close(); err != nil {
 				t.Error(err)
 			}
 		})
-		tr = own
+		return &http.Client{Transport: own}, url
 	}
+	var only http.Protocols
+	switch way {
+	case "h1":
+		only.SetHTTP1(true)
+		url = "http://" + h.clear
+	case "h1s":
+		only.SetHTTP1(true)
+	case "h2":
+		only.SetHTTP2(true)
+	case "h2c":
+		only.SetUnencryptedHTTP2(true)
+		url = "http://" + h.clear
+	}
+	tr := &http.Transport{TLSClientConfig: trust, DisableCompression: true, Protocols: &only}
+	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}, url
 }
 

@@ -11,9 +11,6 @@ import (
 	"strconv"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
 )
 
 // patience bounds every wait for something that happens at once on a healthy machine.
@@ -146,7 +143,9 @@ func (o *origin) serve(t *testing.T, way string, pair tls.Certificate) string {
 		s.StartTLS()
 		return s.URL
 	}
-	s.Config.Handler = h2c.NewHandler(s.Config.Handler, &http2.Server{})
+	var only http.Protocols
+	only.SetUnencryptedHTTP2(true)
+	s.Config.Protocols = &only
 	s.Start()
 	return "h2c" + s.URL[len("http"):]
 }
