@@ -13,6 +13,7 @@ import (
 	"headgate/policies/headers"
 	"headgate/policies/ipfilter"
 	"headgate/policies/jwt"
+	"headgate/policies/mtls"
 	"headgate/policies/ratelimit"
 	"headgate/policies/rewrite"
 )
@@ -25,6 +26,7 @@ func Catalog() []policy.Kind {
 		apikey.Kind,
 		basicauth.Kind,
 		jwt.Kind,
+		mtls.Kind,
 		acl.Kind,
 		concurrency.Kind,
 		ratelimit.Kind,

@@ -234,11 +234,12 @@ func (r *Respond) SetDefaults() { r.Status = 200 }
 
 // Consumer is a known caller and what it proves itself with.
 type Consumer struct {
-	Groups   []string          `yaml:"groups" doc:"What it belongs to; the acl policy asks for these."`
-	Labels   map[string]string `yaml:"labels" doc:"Free text by name, for logs and expressions."`
-	Keys     []secret.String   `yaml:"keys" literal:"sha256:" doc:"API keys: sha256:HEX of the key, or the key by reference, such as ${env:MOBILE_KEY}."`
-	Basic    []Basic           `yaml:"basic" doc:"User names and passwords for basic-auth."`
-	Subjects []string          `yaml:"subjects" doc:"Token subjects (the jwt policy's consumer claim) that are this consumer."`
+	Groups       []string          `yaml:"groups" doc:"What it belongs to; the acl policy asks for these."`
+	Labels       map[string]string `yaml:"labels" doc:"Free text by name, for logs and expressions."`
+	Keys         []secret.String   `yaml:"keys" literal:"sha256:" doc:"API keys: sha256:HEX of the key, or the key by reference, such as ${env:MOBILE_KEY}."`
+	Basic        []Basic           `yaml:"basic" doc:"User names and passwords for basic-auth."`
+	Certificates []string          `yaml:"certificates" doc:"What its certificates are known by, for mtls: thumbprint:SHA256, subject:DN (RFC 2253), dns:NAME, uri:URI or email:ADDRESS."`
+	Subjects     []string          `yaml:"subjects" doc:"Token subjects (the jwt policy's consumer claim) that are this consumer."`
 }
 
 // Basic is one user name and password.

@@ -31,6 +31,7 @@ type directory struct {
 	keys       map[[sha256.Size]byte]*exchange.Consumer
 	passwords  map[string]password // by user name
 	subjects   map[string]*exchange.Consumer
+	certs      map[certificateKey]*exchange.Consumer
 	cost       int // the highest cost of a bcrypt hash; 0: there is none
 }
 
@@ -89,6 +90,11 @@ func (c *Consumers) ByKey(sum [sha256.Size]byte) *exchange.Consumer {
 // BySubject implements policy.Consumers.
 func (c *Consumers) BySubject(subject string) *exchange.Consumer {
 	return c.current.Load().subjects[subject]
+}
+
+// ByCertificate implements policy.Consumers.
+func (c *Consumers) ByCertificate(kind, value string) *exchange.Consumer {
+	return c.current.Load().certs[certificateKey{kind, value}]
 }
 
 // Generation implements policy.Consumers.

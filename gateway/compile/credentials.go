@@ -39,7 +39,7 @@ func (j *job) consumers() *directory {
 	all := j.loaded.Document.Consumers
 	d := directoryJob{job: j, owners: map[string][]string{}, directory: &directory{
 		hash: hash, keys: make(map[[sha256.Size]byte]*exchange.Consumer, len(all)),
-		passwords: map[string]password{}, subjects: map[string]*exchange.Consumer{},
+		passwords: map[string]password{}, subjects: map[string]*exchange.Consumer{}, certs: map[certificateKey]*exchange.Consumer{},
 	}}
 	for i, name := range slices.Sorted(maps.Keys(all)) {
 		if i%consumersPerTurn == 0 {
@@ -72,6 +72,15 @@ func (d *directoryJob) consumer(name string, m model.Consumer) {
 			d.problem("invalid_value", "the subject is empty", at...)
 		} else if d.unique("subject", subject, at) {
 			d.directory.subjects[subject] = owner
+		}
+	}
+	for i, property := range m.Certificates {
+		at := []string{"consumers", name, "certificates", strconv.Itoa(i)}
+		key, err := parseCertificate(property)
+		if err != nil {
+			d.problem("invalid_value", err.Error(), at...)
+		} else if d.unique("certificate's "+key.kind, key.value, at) {
+			d.directory.certs[key] = owner
 		}
 	}
 }

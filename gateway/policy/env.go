@@ -34,6 +34,9 @@ type Consumers interface {
 	ByPassword(username, password string, slow bool) (c *exchange.Consumer, ready bool)
 	// BySubject returns the consumer that claims this token subject, or nil.
 	BySubject(subject string) *exchange.Consumer
+	// ByCertificate returns the consumer that is known by this property of a verified certificate, or nil. The kind is
+	// thumbprint (SHA-256, base64url), subject (RFC 2253), dns (lower case), uri or email (lower case).
+	ByCertificate(kind, value string) *exchange.Consumer
 	// Generation changes with every reload that changed the consumers, so that results may be remembered.
 	Generation() uint64
 }

@@ -36,8 +36,9 @@ func (k *known) ByKey(sum [32]byte) *exchange.Consumer { k.asked.Add(1); return 
 func (k *known) ByPassword(string, string, bool) (*exchange.Consumer, bool) {
 	return nil, true
 }
-func (k *known) BySubject(string) *exchange.Consumer { return nil }
-func (k *known) Generation() uint64                  { return k.generation.Load() }
+func (k *known) BySubject(string) *exchange.Consumer          { return nil }
+func (k *known) ByCertificate(_, _ string) *exchange.Consumer { return nil }
+func (k *known) Generation() uint64                           { return k.generation.Load() }
 
 func env(k *known, keeper *policy.Keeper) policy.Env {
 	return policy.Env{

@@ -81,9 +81,10 @@ func (u *users) ByPassword(username, password string, slow bool) (*exchange.Cons
 	u.mu.Unlock()
 	return &exchange.Consumer{Name: username}, true
 }
-func (u *users) ByKey([32]byte) *exchange.Consumer   { return nil }
-func (u *users) BySubject(string) *exchange.Consumer { return nil }
-func (u *users) Generation() uint64                  { return 0 }
+func (u *users) ByKey([32]byte) *exchange.Consumer            { return nil }
+func (u *users) BySubject(string) *exchange.Consumer          { return nil }
+func (u *users) ByCertificate(_, _ string) *exchange.Consumer { return nil }
+func (u *users) Generation() uint64                           { return 0 }
 
 func open(t testing.TB, c Config, u *users) policy.Hooks {
 	t.Helper()

@@ -137,6 +137,7 @@ func (p *people) BySubject(s string) *exchange.Consumer {
 }
 func (p *people) ByKey([32]byte) *exchange.Consumer                          { return nil }
 func (p *people) ByPassword(string, string, bool) (*exchange.Consumer, bool) { return nil, true }
+func (p *people) ByCertificate(_, _ string) *exchange.Consumer               { return nil }
 func (p *people) Generation() uint64                                         { return p.generation.Load() }
 
 // bench is the policy under test with what it stands on.

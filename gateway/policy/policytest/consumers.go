@@ -13,6 +13,7 @@ type Consumers struct {
 	keys       map[[32]byte]*exchange.Consumer
 	passwords  map[string]*exchange.Consumer
 	subjects   map[string]*exchange.Consumer
+	certs      map[[2]string]*exchange.Consumer
 	verified   map[string]bool
 	generation uint64
 }
@@ -21,7 +22,7 @@ type Consumers struct {
 func NewConsumers() *Consumers {
 	return &Consumers{
 		keys: map[[32]byte]*exchange.Consumer{}, passwords: map[string]*exchange.Consumer{},
-		subjects: map[string]*exchange.Consumer{}, verified: map[string]bool{},
+		subjects: map[string]*exchange.Consumer{}, certs: map[[2]string]*exchange.Consumer{}, verified: map[string]bool{},
 	}
 }
 
@@ -43,6 +44,11 @@ func Subject(subject string) Proof {
 	return func(c *Consumers, who *exchange.Consumer) { c.subjects[subject] = who }
 }
 
+// Certificate is a property of a certificate, such as dns and ada.example.
+func Certificate(kind, value string) Proof {
+	return func(c *Consumers, who *exchange.Consumer) { c.certs[[2]string{kind, value}] = who }
+}
+
 // Add makes a consumer known, as a reload does.
 func (c *Consumers) Add(who *exchange.Consumer, proofs ...Proof) {
 	c.mu.Lock()
@@ -60,6 +66,7 @@ func (c *Consumers) Clear() {
 	clear(c.keys)
 	clear(c.passwords)
 	clear(c.subjects)
+	clear(c.certs)
 	clear(c.verified)
 	c.generation++
 }
@@ -91,6 +98,13 @@ func (c *Consumers) BySubject(subject string) *exchange.Consumer {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.subjects[subject]
+}
+
+// ByCertificate implements policy.Consumers.
+func (c *Consumers) ByCertificate(kind, value string) *exchange.Consumer {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.certs[[2]string{kind, value}]
 }
 
 // Generation implements policy.Consumers.

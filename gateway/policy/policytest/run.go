@@ -31,6 +31,13 @@ func Request(line string, header ...string) *exchange.Exchange {
 	return x
 }
 
+// WithCertificate makes the request one over TLS, of a client with that verified certificate; nil: it showed none.
+func WithCertificate(x *exchange.Exchange, c *exchange.Certificate) *exchange.Exchange {
+	x.Client.Secure, x.Request.Scheme = true, "https"
+	x.Client.TLS = &exchange.TLS{Version: "TLS 1.3", ALPN: "http/1.1", Certificate: c}
+	return x
+}
+
 // WithBody gives a request its body.
 func WithBody(x *exchange.Exchange, contentType, body string) *exchange.Exchange {
 	x.Request.Header.Set("Content-Type", contentType)

@@ -12,7 +12,7 @@ import (
 func known(t testing.TB) *World {
 	w := New(t)
 	w.Consumers.Add(&exchange.Consumer{Name: "ada", Groups: []string{"staff", "partners"}, Labels: map[string]string{"tier": "gold"}},
-		Key("key"), Password("ada", "secret"), Subject("ada"))
+		Key("key"), Password("ada", "secret"), Subject("ada"), Certificate("subject", "CN=ada"))
 	return w
 }
 
@@ -42,6 +42,13 @@ func samples() []func() *exchange.Exchange {
 		request("OPTIONS /orders", "Origin: https://app.example.com", "Access-Control-Request-Method: PUT"),
 		request("HEAD /orders", "Range: bytes=0-9", "If-None-Match: \"1\""),
 		request("DELETE /orders/%2e%2e/7", "X-Forwarded-For: 10.0.0.1, junk"),
+		func() *exchange.Exchange {
+			return WithCertificate(Request("GET /orders"), &exchange.Certificate{Subject: "CN=ada"})
+		},
+		func() *exchange.Exchange {
+			return WithCertificate(Request("GET /orders"), &exchange.Certificate{Subject: "CN=eve", DNS: []string{"eve.example"}})
+		},
+		func() *exchange.Exchange { return WithCertificate(Request("GET /orders"), nil) },
 		func() *exchange.Exchange {
 			return WithBody(Request("POST /orders"), "application/json", `{"items": [`+strings.Repeat("1, ", 2000)+`1]}`)
 		},
