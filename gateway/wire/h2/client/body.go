@@ -69,9 +69,10 @@ func (c *Call) fields(b *block) error {
 	if c.tunnel && in.status < 300 {
 		in.tunnel, in.size, in.left = true, -1, -1
 	}
-	if in.ended = b.end; in.ended && in.left > 0 {
+	if b.end && in.left > 0 {
 		return errLengthMismatch
 	}
+	in.ended = b.end
 	c.inNews()
 	return nil
 }
@@ -136,10 +137,11 @@ func (c *Call) take(p []byte, n int64, end bool) (share int64, why error) {
 		}
 		in.filled = appendBuffer(in.filled, p)
 	}
-	if end {
-		if in.ended = true; in.left > 0 {
-			return 0, errLengthMismatch
-		}
+	if end && in.left > 0 {
+		return 0, errLengthMismatch
+	}
+	if in.ended = end; end {
+		in.owed = 0
 	} else if padding := n - int64(len(p)); padding > 0 {
 		in.window += padding
 		share = padding

@@ -122,7 +122,7 @@ func TestABodyThatIsStillComingIsCarriedWithItsTrailers(t *testing.T) {
 }
 
 func TestABodyOfAnotherLengthThanAnnouncedIsNotSentAsAWholeOne(t *testing.T) {
-	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	address := serveH2C(t, echo)
 	c, _ := connect(t, address, terms())
 	for _, length := range []int64{2, 9} {
 		x := ask("POST", "/")

@@ -187,3 +187,9 @@ func slowly(pieces ...string) exchange.Body {
 	}
 	return exchange.Body{Reader: io.MultiReader(readers...), Length: -1}
 }
+
+// echo answers with what it was sent, as it comes.
+func echo(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	_, _ = io.Copy(w, r.Body)
+}
