@@ -43,6 +43,7 @@ func (j *job) doors() map[string]*engine.Door {
 		}
 		addresses[l.Address] = name
 		j.quic(name, &l)
+		j.https(name, &l, all)
 		doors[name] = engine.NewDoor(name, l, j.prefixes(l.Trusted, "listeners", name, "trusted_proxies"))
 		doors[name].TLS = j.terms(name, &l)
 		if l.Proxy != nil {
