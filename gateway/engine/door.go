@@ -52,8 +52,19 @@ func (d *Door) trusts(a netip.Addr) bool {
 	return false
 }
 
-// via is how this gateway names itself in Via (RFC 9110 section 7.6.3).
-const via = "1.1 headgate"
+// pseudonym is how this gateway names itself in Via, behind the version in which the request came (RFC 9110 section 7.6.3).
+const pseudonym = " headgate"
+
+// via returns the gateway's element of Via for a request.
+func via(r *exchange.Request) string {
+	switch r.Proto {
+	case "HTTP/2.0":
+		return "2.0" + pseudonym
+	case "HTTP/3.0":
+		return "3.0" + pseudonym
+	}
+	return "1.1" + pseudonym
+}
 
 // maxVia stops requests that were sent back to the gateway again and again by a service behind it.
 const maxVia = 10
@@ -65,7 +76,7 @@ func (d *Door) receive(x *exchange.Exchange) bool {
 	x.Client.Trusted = len(d.Trusted) > 0 && d.trusts(x.Client.IP)
 	h := &x.Request.Header
 	claims := claimsOf(h)
-	if claims.vias > 0 && strings.Count(h.Joined("Via"), via) >= maxVia {
+	if claims.vias > 0 && strings.Count(h.Joined("Via"), pseudonym) >= maxVia {
 		return false
 	}
 	if x.Client.Trusted {
@@ -76,9 +87,9 @@ func (d *Door) receive(x *exchange.Exchange) bool {
 	}
 	d.tell(x, h, x.Client.Addr, claims.forwarded)
 	if claims.vias > 0 {
-		h.Set("Via", h.Joined("Via")+", "+via)
+		h.Set("Via", h.Joined("Via")+", "+via(&x.Request))
 	} else {
-		h.Add("Via", via)
+		h.Add("Via", via(&x.Request))
 	}
 	return true
 }

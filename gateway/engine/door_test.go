@@ -136,11 +136,11 @@ func TestAClientCannotChooseItsAddress(t *testing.T) {
 
 func TestViaNamesTheGatewayAndStopsLoops(t *testing.T) {
 	x, ok := knock("none", "203.0.113.9")
-	if got := x.Request.Header.Joined("Via"); !ok || got != via {
+	if got := x.Request.Header.Joined("Via"); !ok || got != "1.1 headgate" {
 		t.Errorf("%q, %v", got, ok)
 	}
 	x, ok = knock("none", "203.0.113.9", "Via: 1.0 fred", "Via: 1.1 p.example")
-	if got := x.Request.Header.Joined("Via"); !ok || got != "1.0 fred, 1.1 p.example, "+via {
+	if got := x.Request.Header.Joined("Via"); !ok || got != "1.0 fred, 1.1 p.example, 1.1 headgate" {
 		t.Errorf("%q, %v", got, ok)
 	}
 	passes := 0

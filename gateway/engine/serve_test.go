@@ -240,7 +240,7 @@ func TestADoorMayAllowAmbiguousPaths(t *testing.T) {
 func TestARequestThatHasLoopedIsStopped(t *testing.T) {
 	h := newHouse(t)
 	h.serve(rule{path: "/**", answer: fixed(200, "")})
-	x, w := h.ask("GET /", "Via: "+strings.Repeat(via+", ", maxVia))
+	x, w := h.ask("GET /", "Via: "+strings.Repeat("1.1"+pseudonym+", ", maxVia))
 	if w.status != 508 || x.Err.Code != exchange.LoopDetected {
 		t.Errorf("%d, %v", w.status, x.Err)
 	}
