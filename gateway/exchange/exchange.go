@@ -122,7 +122,9 @@ type Body struct {
 func (b Body) None() bool { return b.Reader == nil }
 
 // Piecewise is what a body's Reader may implement so that its bytes can be handed on without a copy: Next returns the
-// next piece, valid until the following call, and io.EOF at the end.
+// next piece, valid until the following call, and io.EOF at the end, with the last piece or behind it. A Reader may also
+// have Ready() bool, whether Next or Read returns without waiting, so that whoever passes it on knows when to let go what it
+// has, and Done() bool, whether the piece that was read last is known to have been the last.
 type Piecewise interface {
 	Next() ([]byte, error)
 }
