@@ -113,7 +113,8 @@ func healthy(r *exchange.Reply) error {
 	case !told:
 		return errors.New("the answer to the check is not gRPC's: it has no grpc-status")
 	case status != "0":
-		return fmt.Errorf("the check failed with grpc-status %s %s", status, strconv.Quote(r.Trailer.Get("grpc-message")+r.Header.Get("grpc-message")))
+		why := r.Trailer.Get("grpc-message") + r.Header.Get("grpc-message") // in one of them
+		return fmt.Errorf("the check failed with grpc-status %s %q", status, why)
 	}
 	return servingOf(message)
 }

@@ -92,8 +92,10 @@ func (u *Upstream) collect(emit metric.Emit) {
 		emit("headgate_target_available", "Whether a target takes requests.", metric.TypeGauge, boolean(t.State == "available"), labels...)
 		emit("headgate_target_in_flight", "Requests waiting for a target's answer.", metric.TypeGauge, float64(t.InFlight), labels...)
 		emit("headgate_target_idle_connections", "Idle connections kept to a target.", metric.TypeGauge, float64(t.Idle), labels...)
-		emit("headgate_target_h2_connections", "Connections over HTTP/2 that are open to a target.", metric.TypeGauge, float64(t.H2Conns), labels...)
-		emit("headgate_target_h2_streams", "Requests on connections over HTTP/2 to a target.", metric.TypeGauge, float64(t.H2Streams), labels...)
+		emit("headgate_target_h2_connections", "Connections over HTTP/2 that are open to a target.",
+			metric.TypeGauge, float64(t.H2Conns), labels...)
+		emit("headgate_target_h2_streams", "Requests on connections over HTTP/2 to a target.",
+			metric.TypeGauge, float64(t.H2Streams), labels...)
 		emit("headgate_target_insecure", "Whether a target's certificate is not verified although it is spoken to over TLS.",
 			metric.TypeGauge, boolean(t.TLS == "insecure"), labels...)
 	}

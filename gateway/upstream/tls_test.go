@@ -153,7 +153,8 @@ func TestATargetOverTLSIsAskedInTheVersionThatItAgreesOn(t *testing.T) {
 				}
 			}
 			s := u.Status().Targets[0]
-			if major := seen.Load().ProtoMajor; major != map[string]int{"h1": 1, "h2": 2}[test.want] || s.Protocol != test.want || s.TLS != "verified" {
+			major := seen.Load().ProtoMajor
+			if major != map[string]int{"h1": 1, "h2": 2}[test.want] || s.Protocol != test.want || s.TLS != "verified" {
 				t.Errorf("HTTP/%d, %+v", major, s)
 			}
 			if n := u.env.Sweeper.Len(); n != 1 {
@@ -272,7 +273,7 @@ func TestWhoIsBelieved(t *testing.T) {
 func TestSessionsAreResumed(t *testing.T) {
 	ca := newAuthority(t)
 	var resumed atomic.Int64
-	address := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)}}, false, func(w http.ResponseWriter, r *http.Request) {
+	address := serveTLS(t, serverTLS(t, ca), false, func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS.DidResume {
 			resumed.Add(1)
 		}
@@ -402,4 +403,9 @@ func TestProblemsWithTLSAreToldAtTheirPlace(t *testing.T) {
 			t.Errorf("%v: %v, want %q at %s", p, err, test.words, test.path)
 		}
 	}
+}
+
+func serverTLS(t *testing.T, ca *authority) *tls.Config {
+	t.Helper()
+	return &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)}}
 }

@@ -38,6 +38,7 @@ type Call struct {
 	whole  bool
 	tunnel bool // by extended CONNECT, if the target takes it
 	denied bool // the target has not processed it
+	spent  bool // what was sent of the body is not at hand any more
 	here   bool // on a connection, as far as the exchange's goroutine knows
 
 	news chan struct{} // something has arrived, or the call has ended
@@ -166,7 +167,7 @@ func (c *Call) failed(err error) error {
 	c.denied = errors.Is(err, errRefused)
 	begun := c.depart()
 	if p := c.pump; p != nil && (!c.denied || !p.repeatable()) {
-		c.pump = nil
+		c.pump, c.spent = nil, true
 		if cause := p.stop(); cause != nil && p.clientFailed {
 			return cause
 		}
@@ -179,7 +180,15 @@ func (c *Call) failed(err error) error {
 func (c *Call) Unprocessed() bool { return c.denied }
 
 // Repeatable reports whether the whole request is still at hand.
-func (c *Call) Repeatable() bool { return c.whole || c.pump != nil && c.pump.repeatable() }
+func (c *Call) Repeatable() bool {
+	switch {
+	case c.spent:
+		return false
+	case c.pump != nil:
+		return c.pump.repeatable()
+	}
+	return true // at hand, or not begun to be read
+}
 
 // Begun reports whether anything of a reply had arrived when Do failed.
 func (c *Call) Begun() bool { return c.in.begun }
@@ -225,6 +234,7 @@ func (c *Call) Close() {
 	in.trailer.Reset("")
 	c.plan, c.conn, c.pump, c.cancel, c.body = nil, nil, nil, nil, nil
 	c.in, c.out, c.read = in, departure{}, reading{}
+	c.denied, c.spent = false, false
 	calls.Put(c)
 }
 

@@ -4,11 +4,15 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"headgate/gateway/exchange"
 )
@@ -40,7 +44,8 @@ func TestARequestArrivesAsItIsAndSoDoesItsReply(t *testing.T) {
 	x.Request.Header.Add("Connection", "close")
 	x.Request.Body = exchange.Text("hello")
 	got, err := fetch(t, c, x)
-	if err != nil || got != "made" || x.Reply.Status != 201 || x.Reply.Header.Get("x-answer") != "yes" || x.Reply.Source != exchange.FromUpstream {
+	r := &x.Reply
+	if err != nil || got != "made" || r.Status != 201 || r.Header.Get("x-answer") != "yes" || r.Source != exchange.FromUpstream {
 		t.Errorf("%q, %v, %+v", got, err, x.Reply)
 	}
 	if x.Reply.Trailer.Get("x-sum") != "42" {
@@ -315,4 +320,120 @@ func TestASlowReaderDoesNotHoldTheOthersUp(t *testing.T) {
 	for _, call := range slow {
 		call.Close()
 	}
+}
+
+// connectSetting says that a target takes extended CONNECT.
+var connectSetting = []http2.Setting{{ID: http2.SettingEnableConnectProtocol, Val: 1}}
+
+func upgrade(protocol string) *exchange.Exchange {
+	x := ask("GET", "/chat?room=1")
+	x.Request.Path, x.Request.HasQuery, x.Request.Query = "/chat", true, "room=1"
+	x.Request.Upgrade = protocol
+	x.Request.Header.Add("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+	x.Request.Header.Add("Sec-WebSocket-Version", "13")
+	return x
+}
+
+func TestAnUpgradeIsAnExtendedCONNECT(t *testing.T) {
+	address := target(t, connectSetting, func(r *raw) {
+		h, _ := r.await(http2.FrameHeaders).(*http2.HeadersFrame)
+		got := map[string]string{}
+		fields, err := hpack.NewDecoder(4096, nil).DecodeFull(h.HeaderBlockFragment())
+		for _, f := range fields {
+			got[f.Name] = f.Value
+		}
+		want := map[string]string{
+			":method": "CONNECT", ":protocol": "websocket", ":scheme": "http", ":authority": "shop.example", ":path": "/chat?room=1",
+			"sec-websocket-version": "13",
+		}
+		if err != nil || h.StreamEnded() || !maps.Equal(got, want) {
+			t.Errorf("%v, %v, ended %v", got, err, h.StreamEnded())
+		}
+		r.head(1, false, ":status", "200", "sec-websocket-protocol", "chat")
+		for {
+			switch f, _ := r.ReadFrame(); f := f.(type) {
+			case *http2.DataFrame:
+				_ = r.WriteData(1, f.StreamEnded(), f.Data()) // an echo
+			case nil:
+				return
+			}
+		}
+	})
+	c, _ := connect(t, address, terms())
+	x := upgrade("websocket")
+	call, err := do(t, c, x, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer call.Close()
+	s := x.Reply.Switched
+	if x.Reply.Status != 101 || s == nil || x.Reply.Header.Get("Sec-WebSocket-Protocol") != "chat" || !x.Reply.Body.None() {
+		t.Fatalf("%+v", x.Reply)
+	}
+	for _, message := range []string{"ping", "pong"} {
+		if n, err := s.Write([]byte(message)); n != 4 || err != nil {
+			t.Fatal(n, err)
+		}
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(s, got); string(got) != message || err != nil {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	if err := s.CloseWrite(); err != nil {
+		t.Error(err)
+	}
+	if n, err := s.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("%d, %v", n, err)
+	}
+	until(t, "the place is free", func() bool { return c.Open() == 0 })
+}
+
+func TestASwitchedStreamIsUnblockedFromOutside(t *testing.T) {
+	address := target(t, connectSetting, func(r *raw) {
+		r.await(http2.FrameHeaders)
+		r.head(1, false, ":status", "200")
+		if f, ok := r.await(http2.FrameRSTStream).(*http2.RSTStreamFrame); !ok || f.ErrCode != http2.ErrCodeCancel {
+			t.Errorf("%v", f)
+		}
+	})
+	c, _ := connect(t, address, terms())
+	x := upgrade("websocket")
+	call, err := do(t, c, x, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := x.Reply.Switched.Read(make([]byte, 1))
+		done <- err
+	}()
+	x.Reply.Switched.Interrupt()
+	if err := <-done; err == nil {
+		t.Error("it read something")
+	}
+	call.Close()
+	c.Wait()
+}
+
+func TestAnUpgradeThatIsRefusedIsAnOrdinaryReply(t *testing.T) {
+	address := target(t, connectSetting, func(r *raw) {
+		r.await(http2.FrameHeaders)
+		r.head(1, false, ":status", "403", "content-length", "2")
+		_ = r.WriteData(1, true, []byte("no"))
+		r.drain()
+	})
+	c, _ := connect(t, address, terms())
+	x := upgrade("websocket")
+	if got, err := fetch(t, c, x); got != "no" || err != nil || x.Reply.Status != 403 || x.Reply.Switched != nil {
+		t.Errorf("%q, %v, %+v", got, err, x.Reply)
+	}
+}
+
+func TestATargetWithoutExtendedCONNECTIsNotAskedToSwitch(t *testing.T) {
+	c, _ := connect(t, target(t, nil, func(r *raw) { r.drain() }), terms())
+	call, err := do(t, c, upgrade("websocket"), plan)
+	if code(t, err) != "upstream_no_upgrade" || c.Open() != 0 {
+		t.Errorf("%v, %d places taken", err, c.Open())
+	}
+	call.Close()
 }
