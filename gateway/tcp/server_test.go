@@ -236,6 +236,7 @@ func TestByNameNothingIsDecryptedAndAnUnknownNameIsTold(t *testing.T) {
 	if rest, err := io.ReadAll(c); len(rest) > 0 || err != nil {
 		t.Errorf("%q, %v", rest, err)
 	}
+	_ = c.Close()
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
