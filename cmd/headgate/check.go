@@ -38,12 +38,13 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return fail(err)
 			}
+			remarks := append(notes(good.loaded), certificateNotes(good, p.clock.Now())...)
 			p.discard(good.snapshot)
 			if asJSON {
 				_, err = fmt.Fprintln(c.OutOrStdout(), "[]")
 				return fail(err)
 			}
-			for _, note := range notes(good.loaded) {
+			for _, note := range remarks {
 				fmt.Fprintln(c.OutOrStdout(), "note:", note)
 			}
 			d := good.document

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"headgate/config/decode"
 	"headgate/config/model"
@@ -39,6 +41,26 @@ func notes(l *decode.Loaded) (lines []string) {
 			}
 		}
 	})
+	return lines
+}
+
+// certificateNotes says what clients may hold against the certificates of a good document.
+func certificateNotes(c *compiled, now time.Time) (lines []string) {
+	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Doors)) {
+		terms := c.snapshot.Doors[name].TLS
+		if terms == nil {
+			continue
+		}
+		for _, w := range terms.Warnings(now) {
+			at := []string{"listeners", name, "tls"}
+			var below *decode.PathError
+			if errors.As(w, &below) {
+				at = append(at, below.Path...)
+			}
+			file, line, col := c.loaded.At(at)
+			lines = append(lines, fmt.Sprintf("%s: %s: %s", decode.Problem{File: file, Line: line, Col: col}.Place(), decode.FormatPath(at), w))
+		}
+	}
 	return lines
 }
 

@@ -8,16 +8,16 @@ import (
 
 // ListenerTLS is how a listener is encrypted.
 type ListenerTLS struct {
-	Certificates []Certificate `yaml:"certificates" doc:"Chosen by the name that the client asks for: exact, wildcard, else the first."`
+	Certificates []Certificate `yaml:"certificates" doc:"Chosen by the name that the client asks for: exact, wildcard of one label, else the first; of several for one name, the one that the client can use."`
 	ACME         *ACME         `yaml:"acme" doc:"Certificates from an authority, got and renewed by themselves."`
 	Internal     []string      `yaml:"internal" doc:"Names and addresses that get certificates of this node's own authority, for laptops and tests; headgate ca prints its root."`
-	Profile      string        `yaml:"profile" oneof:"modern intermediate" doc:"modern: TLS 1.3 alone; intermediate: 1.2 with forward secrecy and AEAD, too."`
-	StrictSNI    bool          `yaml:"strict_sni" doc:"Refuse a handshake for a name that no certificate is for, or without a name, instead of using the first."`
+	Profile      string        `yaml:"profile" oneof:"modern intermediate" doc:"modern: TLS 1.3 alone; intermediate: 1.2 with forward secrecy (ECDHE) and AEAD, too."`
+	StrictSNI    bool          `yaml:"strict_sni" doc:"Refuse a handshake for a name that no certificate is for, or without a name, with the alert unrecognized_name, instead of using the first. With or without it, a request for another host than that of the handshake, which the certificate that was shown is not for, is answered with 421; not one from a trusted proxy."`
 	ClientAuth   *ClientAuth   `yaml:"client_auth" doc:"Certificates of clients."`
 	HSTS         *HSTS         `yaml:"hsts" doc:"Tell browsers to use https only (RFC 6797)."`
 	Tickets      Tickets       `yaml:"tickets" doc:"Resumption of sessions."`
-	Timeout      time.Duration `yaml:"handshake_timeout" min:"100ms" max:"5m" doc:"For a handshake, from the first byte on."`
-	Handshakes   int           `yaml:"handshakes" min:"0" max:"65536" doc:"Handshakes at one time; more wait, and are dropped at the timeout. 0: no limit."`
+	Timeout      time.Duration `yaml:"handshake_timeout" min:"100ms" max:"5m" doc:"For a handshake, from the moment that the connection is accepted."`
+	Handshakes   int           `yaml:"handshakes" min:"0" max:"65536" doc:"Handshakes that are worked on at one time; more wait, and are dropped at the timeout. Those that wait for their client do not count. 0: no limit."`
 	EarlyData    bool          `yaml:"early_data" doc:"Take 0-RTT requests over HTTP/3, of safe methods only; they may be replayed (RFC 8470)."`
 }
 
@@ -31,7 +31,7 @@ func (t *ListenerTLS) SetDefaults() {
 
 // Certificate is a certificate with its chain, and its key, in files that are watched.
 type Certificate struct {
-	Cert string `yaml:"cert" required:"true" doc:"PEM file: the certificate, then its intermediates."`
+	Cert string `yaml:"cert" required:"true" doc:"PEM file: the certificate, then its intermediates. A relative path begins in the folder of this file of the document. A change is noticed and used at once; if it is bad, the old certificate stays."`
 	Key  string `yaml:"key" required:"true" doc:"PEM file of the private key: PKCS #8, PKCS #1 or SEC 1."`
 }
 
@@ -79,7 +79,7 @@ func (h *HSTS) SetDefaults() { h.MaxAge = 365 * 24 * time.Hour }
 // Tickets are the keys by which clients resume sessions. They are shared by all listeners and survive reloads.
 type Tickets struct {
 	Off      bool          `yaml:"off" doc:"No resumption."`
-	Rotation time.Duration `yaml:"rotation" min:"1m" max:"168h" doc:"How often a new key is made; the last two before it are still read."`
+	Rotation time.Duration `yaml:"rotation" min:"1m" max:"168h" doc:"How often a new key is made; the last two before it are still read. The keys are shared: of several listeners, the shortest counts."`
 }
 
 // HTTPSRedirect sends requests in clear to https.

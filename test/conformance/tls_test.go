@@ -175,7 +175,8 @@ func TestABadFileIsAProblemOfTheDocument(t *testing.T) {
 	s.put("headgate.yaml", s.document("", "b", "a"))
 	out, err := exec.Command(must(binary())(t), "check", document).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "headgate.yaml:5:") ||
-		!strings.Contains(string(out), "listeners.door.tls.certificates[1].key: ") || !strings.Contains(string(out), "a.key holds no private key") {
+		!strings.Contains(string(out), "listeners.door.tls.certificates[1].key: ") ||
+		!strings.Contains(string(out), "a.key holds no private key") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	s.issue("a", nil, nil, "a.example")
@@ -184,6 +185,17 @@ func TestABadFileIsAProblemOfTheDocument(t *testing.T) {
 	s.Write("headgate.yaml", bad+"\nadmin: {address: "+s.Admin()+"}\n")
 	s.Await("/status", func(page string) bool { return strings.Contains(page, "nowhere.crt does not exist") })
 	s.served("a.example") // the old document serves
+}
+
+func TestCheckNotesWhatClientsMayHoldAgainstACertificate(t *testing.T) {
+	s := newSecured(t)
+	s.issue("a", nil, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, "a.example")
+	s.put("headgate.yaml", s.document("", "a"))
+	out, err := exec.Command(must(binary())(t), "check", filepath.Join(s.files, "headgate.yaml")).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "note: "+filepath.Join(s.files, "headgate.yaml")+":5:") ||
+		!strings.Contains(string(out), "it expired on") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func TestSessionsAreResumedAcrossReloadsOfTheDocument(t *testing.T) {

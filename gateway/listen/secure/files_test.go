@@ -169,6 +169,9 @@ func TestCertificatesThatClientsMayRefuseAreServedWithAWarning(t *testing.T) {
 		if (test.want == "") != (got == "") || !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
+		if !strings.Contains(w.log.String(), test.want) {
+			t.Errorf("%s: the log does not say so: %s", name, w.log)
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ func (t *Terms) Greet(c *sock.Conn, client *exchange.Client) error {
 	}
 	first := (*buf)[:n]
 	if speaksHTTP(first) {
+		hellos.Put(buf)
 		tellPlain(c)
 		return t.refuse(c, nil, errPlain)
 	}

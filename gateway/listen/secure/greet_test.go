@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -166,6 +167,39 @@ func TestHTTPOnATLSPortIsToldSo(t *testing.T) {
 	}
 }
 
+// trickle sends every byte by itself.
+type trickle struct{ net.Conn }
+
+func (c trickle) Write(p []byte) (int, error) {
+	for i := range p {
+		if _, err := c.Conn.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(p), nil
+}
+
+func TestAHelloMayComeInPieces(t *testing.T) {
+	w := newWorld(t)
+	for _, limit := range []int{0, 1} {
+		d := w.open(w.compile(settings(func(t *model.ListenerTLS) { t.Handshakes = limit }, w.issue("a", "a.example"))))
+		for _, protocols := range [][]string{nil, slices.Repeat([]string{strings.Repeat("x", 200)}, 40)} { // of more than one buffer, too
+			nc, err := net.Dial("tcp", d.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = nc.(*net.TCPConn).SetNoDelay(true)
+			c := w.client("a.example")
+			c.NextProtos = append(protocols, "http/1.1")
+			conn := tls.Client(trickle{nc}, c)
+			if answer, err := ask(conn); err != nil || !strings.Contains(answer, "|a.example|http/1.1|") {
+				t.Errorf("%d protocols: %q, %v", len(protocols), answer, err)
+			}
+			_ = conn.Close()
+		}
+	}
+}
+
 // alertOf returns the alert's number that a client's bytes are answered with; -1: none.
 func (d *door) alertOf(hello []byte) int {
 	d.Helper()
@@ -239,6 +273,7 @@ func TestEveryFailureHasItsCauseAndItsAlert(t *testing.T) {
 		{"TLS 1.0", raw(oldHello(tls.VersionTLS10, 0xc02b)), causeVersion, "alert 70"}, // protocol_version
 		{"TLS 1.1", raw(oldHello(tls.VersionTLS11, 0xc009)), causeVersion, "alert 70"},
 		{"a suite without forward secrecy", raw(oldHello(tls.VersionTLS12, 0x009c, 0x002f)), causeCipher, "alert 40"}, // handshake_failure
+		{"a suite without AEAD", raw(oldHello(tls.VersionTLS12, 0xc009, 0xc023)), causeCipher, "alert 40"},
 		{"garbage", raw([]byte("\x16\x03\x01\x00\x05hello")), causeMalformed, "alert "},
 		{"another protocol", raw([]byte("\x00\x01\x02\x03\x04\x05\x06")), causeMalformed, "no alert"},
 		{"no protocol of ours", calling(func(c *tls.Config) { c.NextProtos = []string{"smtp"} }), causeProtocol, "no application protocol"},

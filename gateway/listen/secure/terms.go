@@ -146,6 +146,9 @@ func (t *Terms) Live() {
 	k.mu.Lock()
 	k.terms[t] = true
 	k.mu.Unlock()
+	for _, w := range t.Warnings(k.options.Clock.Now()) {
+		k.options.Log.Warn("clients may refuse a certificate", "listener", t.listener, "reason", w)
+	}
 	for _, e := range t.extensions {
 		if e.Live != nil {
 			e.Live()
