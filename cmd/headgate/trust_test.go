@@ -74,7 +74,7 @@ func TestTheDemoOverTLSWorksAsItSays(t *testing.T) {
 			command = text
 		}
 	}
-	for _, version := range []string{"--http1.1"} {
+	for _, version := range []string{"--http1.1", "--http2"} {
 		curl := exec.CommandContext(ctx, "sh", "-c", command+" --silent --show-error --retry 20 --retry-connrefused --retry-delay 1 "+version)
 		reply, err := curl.CombinedOutput()
 		if err != nil || !strings.HasPrefix(string(reply), "HTTP/"+strings.TrimPrefix(version, "--http")+" 200") ||
