@@ -62,7 +62,8 @@ func (j *job) quic(name string, l *model.Listener) {
 	case l.TLS == nil:
 		j.problem("invalid_value", "h3 is always encrypted; give the listener tls, or leave h3 out", "listeners", name, "protocols")
 	case len(l.Protocols) == 1:
-		j.problem("invalid_value", "h3 alone is found by nobody: clients hear of it over h1 or h2; write [h1, h2, h3]", "listeners", name, "protocols")
+		j.problem("invalid_value", "h3 alone is found by nobody: clients hear of it over h1 or h2; write [h1, h2, h3]",
+			"listeners", name, "protocols")
 	case l.TLS.EarlyData && l.TLS.ClientAuth != nil:
 		j.problem("invalid_value", "early data comes before a client has shown who it is; leave it out, or client_auth",
 			"listeners", name, "tls", "early_data")

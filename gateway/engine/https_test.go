@@ -78,7 +78,8 @@ func TestADoorThatRedirectsSendsEverybodyToHTTPS(t *testing.T) {
 func TestARedirectWithoutAHostIsABadRequest(t *testing.T) {
 	h := newHouse(t)
 	redirecting(h, 443, 308)
-	if x, w := h.knockAt("GET /orders", func(x *exchange.Exchange) { x.Request.Host = "" }); w.status != 400 || x.Err.Code != exchange.BadRequest {
+	x, w := h.knockAt("GET /orders", func(x *exchange.Exchange) { x.Request.Host = "" })
+	if w.status != 400 || x.Err.Code != exchange.BadRequest {
 		t.Errorf("%d %v", w.status, x.Err)
 	}
 }

@@ -451,6 +451,38 @@ func TestAnAuthoritysChallengeIsAnsweredAndGoesNoFurther(t *testing.T) {
 	}
 }
 
+func TestWhatIsSpokenIsAgreedOnByALPN(t *testing.T) {
+	w := newWorld(t)
+	certificate := w.issue("a", "a.example")
+	for _, test := range []struct {
+		spoken, offered []string
+		tcp             bool
+		want            string // "!": refused
+	}{
+		{nil, []string{"http/1.1", "h2"}, false, "h2"}, // ours comes first
+		{nil, []string{"http/1.1"}, false, "http/1.1"},
+		{nil, nil, false, ""},
+		{[]string{"h1"}, []string{"h2", "http/1.1"}, false, "http/1.1"},
+		{[]string{"h1"}, []string{"h2"}, false, "!"},
+		{[]string{"h2"}, []string{"h2", "http/1.1"}, false, "h2"},
+		{[]string{"h1", "h2", "h3"}, []string{"h3", "h2"}, false, "h2"}, // h3 is not spoken over TCP
+		{nil, []string{ChallengeProtocol}, false, "!"},                  // nobody here has anything to prove
+		{nil, []string{"imap"}, true, ""},                               // bytes of any kind
+	} {
+		l := settings(nil, certificate)
+		l.Protocols = test.spoken
+		if test.tcp {
+			l.TCP = &model.TCP{}
+		}
+		c := w.client("a.example")
+		c.NextProtos = test.offered
+		_, state, err := w.open(w.compile(l)).call(c)
+		if got := state.NegotiatedProtocol; (err != nil) != (test.want == "!") || err == nil && got != test.want {
+			t.Errorf("%+v: %q, %v", test, got, err)
+		}
+	}
+}
+
 func TestSourcesServeTheirNamesBesideFiles(t *testing.T) {
 	s := &slow{asked: make(chan struct{}, 10), free: make(chan struct{})}
 	close(s.free)
