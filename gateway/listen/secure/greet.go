@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -76,7 +77,7 @@ func (t *Terms) Greet(c *sock.Conn, client *exchange.Client) error {
 func (t *Terms) welcome(c *sock.Conn, client *exchange.Client, layer *tls.Conn, b *socket) error {
 	c.Disarm()
 	if c.Expired() { // at the last moment
-		return t.refuse(c, b, errBusy)
+		return t.refuse(c, b, os.ErrDeadlineExceeded)
 	}
 	s := layer.ConnectionState()
 	t.meters.done(&s, t.keeper.options.Clock.Now().Sub(b.began))
