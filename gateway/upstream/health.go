@@ -110,10 +110,10 @@ func (t *target) turn(down bool, why string) {
 	t.why.Store(&why)
 	t.down.Store(down)
 	if down {
-		t.upstream.env.Log.Warn("a target is unhealthy", "upstream", t.upstream.Name, "target", t.end.address, "error", why)
+		t.upstream.env.Log.Warn("a target is unhealthy", "target", t.end.address, "error", why)
 		return
 	}
-	t.upstream.env.Log.Info("a target is healthy again", "upstream", t.upstream.Name, "target", t.end.address)
+	t.upstream.env.Log.Info("a target is healthy again", "target", t.end.address)
 }
 
 // tcpProbe is well when a connection opens, over TLS with its handshake.

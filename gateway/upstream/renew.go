@@ -21,14 +21,14 @@ func (u *Upstream) renew() {
 		kept := *old
 		kept.stamps, kept.problem = id.stamps, explain(err)
 		u.identity.Store(&kept)
-		u.env.Log.Error("a file for TLS with targets cannot be used; what was read before stays", "upstream", u.Name, "error", kept.problem)
+		u.env.Log.Error("a file for TLS with targets cannot be used; what was read before stays", "error", kept.problem)
 		return
 	}
 	u.identity.Store(id)
 	for _, t := range u.targets {
 		t.pool.Swap(newPool(t, id)).close()
 	}
-	u.env.Log.Info("the files for TLS with targets were read again", "upstream", u.Name)
+	u.env.Log.Info("the files for TLS with targets were read again")
 }
 
 // explain puts the problems into one line.
@@ -45,7 +45,7 @@ func explain(err error) (s string) {
 // warn tells, whenever a document goes live, what makes an upstream less safe than it should be.
 func (u *Upstream) warn() {
 	if u.identity.Load().insecure {
-		u.env.Log.Warn("certificates of targets are not verified: insecure_skip_verify is on", "upstream", u.Name)
+		u.env.Log.Warn("certificates of targets are not verified: insecure_skip_verify is on")
 	}
 }
 

@@ -116,7 +116,7 @@ func (t *target) failed(took time.Duration) {
 	pause := min(c.For<<(times-1), maxEjectionFactor*c.For)
 	t.until.Store(int64(now + pause))
 	t.failures.Store(0)
-	t.upstream.env.Log.Warn("a target is ejected", "upstream", t.upstream.Name, "target", t.end.address, "failures", n, "for", pause)
+	t.upstream.env.Log.Warn("a target is ejected", "target", t.end.address, "failures", n, "for", pause)
 }
 
 // available reports whether the target takes new requests.

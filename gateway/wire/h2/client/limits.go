@@ -135,7 +135,7 @@ func failure(cancel *exchange.Canceler, err error, begun bool) error {
 	case errors.Is(err, errExpired), errors.Is(err, errSilent), errors.Is(err, errStuck):
 		e.Code = exchange.UpstreamTimeout
 	case errors.Is(err, errNoConnect):
-		e.Code = exchange.UpstreamNoUpgrade
+		e.Code, e.Source = exchange.UpstreamNoUpgrade, exchange.FromGateway // which asked for what the target has not offered
 	case errors.As(err, &malformed):
 		e.Code = exchange.UpstreamInvalid
 	default:
