@@ -40,7 +40,7 @@ type page struct {
 
 // documentedPorts are those that pages and examples use. Each page gets free ones with as many digits instead, so that
 // columns and lengths stay what is shown.
-var documentedPorts = []string{"8080", "8081", "9080", "9000", "9001", "9101", "9102", "9103"}
+var documentedPorts = []string{"8080", "8081", "8443", "9080", "9000", "9001", "9101", "9102", "9103"}
 
 var documentedPort = regexp.MustCompile(`:(` + strings.Join(documentedPorts, "|") + `)\b`)
 
@@ -61,7 +61,7 @@ func newPage(t *testing.T, binary string, blocks []block) *page {
 	p.must(err)
 	p.must(os.WriteFile(filepath.Join(p.dir, "bin", "headgate"), program, 0o755)) // a copy: pages may build another one
 	p.write(".curlrc", "silent\nshow-error\nmax-time = 30\n")
-	p.env = append(os.Environ(), "PATH="+filepath.Join(p.dir, "bin")+":"+os.Getenv("PATH"), "CURL_HOME="+p.dir, "CGO_ENABLED=0")
+	p.env = append(os.Environ(), "HEADGATE_STATE="+filepath.Join(p.dir, "state"), "PATH="+filepath.Join(p.dir, "bin")+":"+os.Getenv("PATH"), "CURL_HOME="+p.dir, "CGO_ENABLED=0")
 	t.Cleanup(p.end)
 	return p
 }
@@ -367,8 +367,10 @@ func (p *page) start(c shownCommand) {
 	command := strings.Replace(c.text, " --demo", "", 1)
 	if command != c.text {
 		p.launch(p.local(demo))
-	} else if command == "headgate demo" {
-		command = demo
+	} else if tls := command == "headgate demo --tls"; tls || command == "headgate demo" {
+		if command = demo; tls {
+			command += " --tls --address 127.0.0.1:8443 --admin off"
+		}
 	}
 	fields := strings.Fields(command)
 	gateway := len(fields) > 2 && fields[1] == "run"

@@ -100,9 +100,12 @@ func (k *Keeper) Compile(listener string, c *model.ClientAuth, authorities []*x5
 	if len(c.CRL) == 0 && c.OCSP == "off" {
 		return nil, nil
 	}
-	r := &Checker{
-		keeper: k, crlHard: c.CRLFail == "hard", ocsp: c.OCSP, refresh: c.Refresh,
-		lists: k.outcomes(listener, "crl"), asked: k.outcomes(listener, "ocsp"),
+	r := &Checker{keeper: k, crlHard: c.CRLFail == "hard", ocsp: c.OCSP, refresh: c.Refresh}
+	if len(c.CRL) > 0 {
+		r.lists = k.outcomes(listener, "crl")
+	}
+	if c.OCSP != "off" {
+		r.asked = k.outcomes(listener, "ocsp")
 	}
 	var problems []error
 	for i, path := range c.CRL {
