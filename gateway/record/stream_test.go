@@ -31,7 +31,9 @@ func (p *piecewise) Next() ([]byte, error) {
 
 func TestEventsOfAStreamAreCounted(t *testing.T) {
 	const two = "event: a\ndata: 1\n\n: comment\n\ndata: 2\r\ndata: 3\r\n\r\n\n\nid: 4"
-	for name, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader} {
+	for name, wrap := range map[string]func(io.Reader) io.Reader{
+		"whole": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader,
+	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			x := &exchange.Exchange{}
@@ -83,7 +85,9 @@ func TestOtherBodiesAreWatchedOnlyWhenTheLogAsks(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { r.Watch(plain) }); n > 0 {
 		t.Errorf("%v allocations for what is not watched", n)
 	}
-	s := Settings{Access: model.AccessLog{To: "stderr", Format: "json", Fields: []string{"first_byte_ms"}, Buffer: 1 << 16, Flush: time.Second}}
+	s := Settings{Access: model.AccessLog{
+		To: "stderr", Format: "json", Fields: []string{"first_byte_ms"}, Buffer: 1 << 16, Flush: time.Second,
+	}}
 	if err := r.Configure(s); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ type eachState struct {
 	fd     uintptr
 	held   bool // the descriptor may be used directly: the runtime keeps it open
 	duplex bool // never: somebody else writes
+	wary   bool // no short read is trusted
 	tried  bool // a whole round has been made: from then on a short read is trusted
 	trusts bool // waiting without having looked: the sweeper may be looking instead
 }
@@ -57,7 +58,7 @@ func (c *Conn) distrust() bool {
 func (c *Conn) eachCall(fd uintptr) bool {
 	e, l := &c.each, &c.layer
 	c.distrust()
-	l.short, l.trust = false, e.tried
+	l.short, l.trust = false, e.tried && !e.wary
 	for {
 		b, short := e.reader, false
 		if b.r == b.w {
@@ -80,12 +81,12 @@ func (c *Conn) eachCall(fd uintptr) bool {
 		if goOn := e.run(fd); !goOn {
 			return true
 		}
-		if short && e.tried {
+		if short && e.tried && !e.wary {
 			b.Release()
 			c.waitOnTrust()
 			return false
 		}
-		e.tried, l.trust = true, true
+		e.tried, l.trust = true, !e.wary
 	}
 }
 
@@ -104,9 +105,14 @@ func (e *eachState) run(fd uintptr) bool {
 // begins.
 func (c *Conn) Duplex() { c.each.duplex = true }
 
+// Wary says that the end of the stream is likely to come together with bytes, and must be noticed with them: each read is
+// made again until nothing is there. It may be called before Each and by what Each calls.
+func (c *Conn) Wary() { c.each.wary = true }
+
 // waitOnTrust waits for news without having looked.
 func (c *Conn) waitOnTrust() {
 	c.layer.guessed, c.each.trusts = false, true
+	c.trust.Add(1)
 	c.trusted.Store(true)
 }
 

@@ -44,6 +44,9 @@ func (f *flow) begin(t *tunnel, from, to exchange.Stream, closed Reason) {
 	f.dst, _ = to.(*sock.Conn)
 	if f.src != nil {
 		f.src.Duplex()
+		if !t.options.WebSocket {
+			f.src.Wary()
+		}
 	}
 }
 
@@ -169,6 +172,9 @@ func (f *flow) pass(p []byte) bool {
 	defer f.mu.Unlock()
 	if f.tunnel.options.WebSocket {
 		f.frames.pass(p)
+		if f.frames.closed && f.src != nil {
+			f.src.Wary() // who has said goodbye ends next
+		}
 	}
 	if f.muted {
 		if f.frames.closed {

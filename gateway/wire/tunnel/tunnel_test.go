@@ -49,6 +49,31 @@ func TestWhoEndsFirstIsTheReason(t *testing.T) {
 	}
 }
 
+// TestTheEndIsPassedOnWithTheLastBytes closes right behind what is sent, which a reader that trusts a short read would learn
+// a second later: of other protocols always, of a WebSocket behind a close frame.
+func TestTheEndIsPassedOnWithTheLastBytes(t *testing.T) {
+	const rounds = 20
+	began := time.Now()
+	for range rounds {
+		for last, o := range map[string]Options{"bye": {}, "\x88\x02\x03\xe8": {WebSocket: true}} {
+			e := open(t, asSockets, o)
+			for range 2 {
+				send(t, e.upstream, "\x81\x01x")
+				expect(t, e.client, "\x81\x01x")
+			}
+			send(t, e.upstream, last)
+			_ = e.upstream.CloseWrite()
+			expect(t, e.client, last)
+			expectEnd(t, e.client)
+			_ = e.client.CloseWrite()
+			e.ended(t)
+		}
+	}
+	if took := time.Since(began); took > rounds*time.Second/4 {
+		t.Errorf("%d ends took %v", 2*rounds, took)
+	}
+}
+
 func TestABrokenSideEndsBothDirections(t *testing.T) {
 	for name, as := range kinds {
 		t.Run(name, func(t *testing.T) {

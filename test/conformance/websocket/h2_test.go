@@ -50,8 +50,8 @@ func overH2(t *testing.T, address, path string) stream {
 	}
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
-	for _, f := range [][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":authority", "shop"}, {":path", path},
-		{"sec-websocket-version", "13"}, {"origin", "http://shop"}} {
+	for _, f := range [][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":authority", "shop"},
+		{":path", path}, {"sec-websocket-version", "13"}, {"origin", "http://shop"}} {
 		if err := e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
 			t.Fatal(err)
 		}
