@@ -34,7 +34,9 @@ func (s *stream) Reply(x *exchange.Exchange) error {
 	case r.Status == 101 && r.Switched != nil && s.extended:
 		return s.switched(x)
 	case s.extended && r.Status/100 == 2: // the client would take it for the tunnel that it asked for
-		x.Problem(exchange.NotImplemented, "This address does not switch to that protocol.")
+		const detail = "This address does not switch to that protocol."
+		x.Problem(exchange.NotImplemented, detail)
+		x.Err = fromClient(exchange.NotImplemented, detail)
 	}
 	body := r.Body
 	if s.bodiless || !h1.HasBody("GET", r.Status) {
