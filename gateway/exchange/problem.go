@@ -133,6 +133,7 @@ func Codes() []Code {
 		ExpectationFailed, NotImplemented, VersionNotSupported, RequestTimeout, TooManyConnections, LoopDetected,
 		ConnectionRate, NotTLS, NameNotServed,
 		UpstreamUnreachable, UpstreamUntrusted, UpstreamBusy, UpstreamNoUpgrade, UpstreamInvalid, UpstreamClosed, UpstreamTimeout,
-		DeadlineExceeded, NoTarget, ClientGone, WebSocketVersion, TooManyUpgrades, TooManyUpgradesOfConsumer, PolicyFailed, PolicyUnavailable, Internal,
+		DeadlineExceeded, NoTarget, ClientGone, WebSocketVersion, TooManyUpgrades, TooManyUpgradesOfConsumer,
+		PolicyFailed, PolicyUnavailable, Internal,
 	}
 }

@@ -14,13 +14,16 @@ const codeField = "headgate-code"
 // settle makes a reply one for a client of gRPC or gRPC-Web.
 func (c *Call) settle(x *exchange.Exchange) {
 	r := &x.Reply
-	_, subtype, isCall := c.replyType(r)
+	p, subtype, isCall := c.replyType(r)
 	switch {
 	case !isCall:
 		c.refuse(x)
 	case c.translated:
 		c.toWeb(x, subtype)
-	case r.Body.Reader != nil:
+	case r.Body.Reader == nil, p == webText: // whose end cannot be seen without decoding all of it
+	case p == web:
+		r.Body = exchange.Body{Reader: c.out.envelope(c, x), Length: -1}
+	default:
 		r.Body.Reader = c.out.guard(c, x)
 	}
 	if isCall && r.Status != 200 && r.Header.Has("Grpc-Status") {
@@ -134,18 +137,26 @@ func (c *Call) toWeb(x *exchange.Exchange, subtype string) {
 	}
 }
 
+// connectError is an error as Connect writes it.
+type connectError struct {
+	Code    string `json:"code"`
+	Message string `json:"message,omitempty"`
+}
+
 // settleConnect gives a problem of ours the form of Connect's errors, whose codes are those of gRPC. What comes from the
 // upstream is Connect already, or means what its HTTP status says.
 func (c *Call) settleConnect(x *exchange.Exchange) {
 	r := &x.Reply
-	if x.Err == nil || x.Err.Code.Status != r.Status || r.Source == exchange.FromUpstream {
+	if r.Source == exchange.FromUpstream {
+		if _, ok := stem(r.Header.Get("Content-Type"), typeConnect); ok && c.protocol == connectStream && r.Body.Reader != nil {
+			r.Body = exchange.Body{Reader: c.out.envelope(c, x), Length: -1}
+		}
+		return
+	}
+	if x.Err == nil || x.Err.Code.Status != r.Status {
 		return
 	}
 	status, message, code := judge(x)
-	type connectError struct {
-		Code    string `json:"code"`
-		Message string `json:"message,omitempty"`
-	}
 	e := connectError{connectNames[status], message}
 	strip(&r.Header)
 	r.Header.Add(codeField, code)
@@ -156,10 +167,14 @@ func (c *Call) settleConnect(x *exchange.Exchange) {
 	}
 	r.Status = 200
 	r.Header.Add("Content-Type", typeConnect+c.subtype)
-	end := jsonText(struct {
+	r.Body = exchange.Text(string(endStream(e)))
+}
+
+// endStream is the last message of a Connect stream that failed.
+func endStream(e connectError) []byte {
+	return appendFrame(nil, endStreamFlag, []byte(jsonText(struct {
 		Error connectError `json:"error"`
-	}{e})
-	r.Body = exchange.Text(string(appendFrame(nil, endStreamFlag, []byte(end))))
+	}{e})))
 }
 
 func jsonText(v any) string {

@@ -105,6 +105,18 @@ func (c *Call) timeoutField() (name string, parse func(string) (time.Duration, b
 	return "Grpc-Timeout", parseTimeout
 }
 
+// slack is how early a service that was told the time that is left may break off because of it: what is told is rounded
+// down to a unit.
+const slack = 2 * time.Millisecond
+
+// timely is e, unless the service broke off because the call's time has passed, which it may notice a moment before us.
+func (c *Call) timely(e *exchange.Error) *exchange.Error {
+	if e.Code.Name != exchange.UpstreamClosed.Name || c.until.IsZero() || c.left() > slack {
+		return e
+	}
+	return &exchange.Error{Code: exchange.DeadlineExceeded, Source: exchange.FromGateway, Cause: e}
+}
+
 func (c *Call) left() time.Duration { return c.until.Sub(c.clock.Now()) }
 
 // translate makes a gRPC-Web request one of gRPC.
@@ -135,8 +147,14 @@ func (c *Call) Forward(x *exchange.Exchange) {
 // Settle is called once, on the reply as policies left it and before it is sent: what is not gRPC becomes a reply that the
 // call's client understands, and gRPC becomes gRPC-Web for those who asked so.
 func (c *Call) Settle(x *exchange.Exchange) {
+	if c == nil {
+		return
+	}
+	if e := x.Err; e != nil && e.Code.Status == x.Reply.Status && x.Reply.Source != exchange.FromUpstream {
+		x.Err = c.timely(e)
+		x.Reply.Status = x.Err.Code.Status
+	}
 	switch {
-	case c == nil:
 	case c.protocol.isConnect():
 		c.settleConnect(x)
 	default:

@@ -196,6 +196,7 @@ func (s source) Next() ([]byte, error) {
 
 func TestAStreamThatBreaksOffEndsWithAStatus(t *testing.T) {
 	gone := &exchange.Error{Code: exchange.UpstreamInvalid, Source: exchange.FromUpstream}
+	late := func(c *exchange.Canceler) { now := time.Now(); c.Expire(now, now) }
 	for name, c := range map[string]struct {
 		err  error
 		end  func(*exchange.Canceler)
@@ -204,7 +205,7 @@ func TestAStreamThatBreaksOffEndsWithAStatus(t *testing.T) {
 	}{
 		"the connection ended":   {err: io.ErrUnexpectedEOF, want: Unavailable, code: "upstream_closed"},
 		"it was not valid":       {err: gone, want: Internal, code: "upstream_invalid"},
-		"its time has passed":    {err: gone, end: func(c *exchange.Canceler) { now := time.Now(); c.Expire(now, now) }, want: DeadlineExceeded, code: "deadline_exceeded"},
+		"its time has passed":    {err: gone, end: late, want: DeadlineExceeded, code: "deadline_exceeded"},
 		"the client went away":   {err: gone, end: (*exchange.Canceler).Cancel},
 		"and nobody can be told": {err: &exchange.Error{Code: exchange.ClientGone}},
 	} {
@@ -442,9 +443,38 @@ func TestTimeIsLimitedAndToldOn(t *testing.T) {
 	}
 }
 
+// A service that was told when the call ends may break off a moment before we do.
+func TestAServiceThatBreaksOffAtTheDeadlineIsLate(t *testing.T) {
+	for passed, want := range map[time.Duration]Status{10*time.Second - time.Millisecond: DeadlineExceeded, 9 * time.Second: Unavailable} {
+		synctest.Test(t, func(t *testing.T) {
+			for _, begun := range []bool{false, true} {
+				x, call := ask(t, "application/grpc", "grpc-timeout: 10S")
+				if err := call.Begin(x, settings(model.GRPC{})); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(passed)
+				gone := &exchange.Error{Code: exchange.UpstreamClosed, Source: exchange.FromUpstream}
+				if begun {
+					upstreamReply(x, 200, "application/grpc", iotest.ErrReader(gone))
+					call.Settle(x)
+					_, _ = io.ReadAll(x.Reply.Body.Reader) // what matters is the trailers
+				} else {
+					x.Problem(gone.Code, "")
+					x.Err = gone
+					call.Settle(x)
+				}
+				if code, _ := x.Usage.GRPC.Code(); Status(code) != want {
+					t.Errorf("after %v, begun %v: %d, want %d", passed, begun, code, want)
+				}
+			}
+		})
+	}
+}
+
 func TestATimeoutThatIsNoneIsRefused(t *testing.T) {
 	for contentType, field := range map[string]string{
-		"application/grpc": "grpc-timeout: soon", "application/grpc-web": "grpc-timeout: 1", "application/connect+proto": "connect-timeout-ms: 1s",
+		"application/grpc": "grpc-timeout: soon", "application/grpc-web": "grpc-timeout: 1",
+		"application/connect+proto": "connect-timeout-ms: 1s",
 	} {
 		x, call := ask(t, contentType, field)
 		err := call.Begin(x, settings(model.GRPC{}))
@@ -485,6 +515,41 @@ func TestProblemsReachConnectClientsAsConnectErrors(t *testing.T) {
 	call.Settle(x)
 	if got, _ := io.ReadAll(x.Reply.Body.Reader); string(got) != `{"code":"aborted"}` || x.Reply.Status != 409 {
 		t.Errorf("the service's own error became %d %q", x.Reply.Status, got)
+	}
+}
+
+// A stream that says by its last message how it ended gets one from us when its service fails, unless it is inside of one.
+func TestAStreamThatIsPassedOnEndsWithAnError(t *testing.T) {
+	const message, trailer = "\x00\x00\x00\x00\x02hi", "\x80\x00\x00\x00\x10grpc-status: 0\r\n"
+	var unavailable exchange.Header
+	addStatus(&unavailable, Unavailable, exchange.UpstreamClosed.Title, exchange.UpstreamClosed.Name)
+	for contentType, farewell := range map[string][]byte{
+		"application/connect+proto":  endStream(connectError{"unavailable", exchange.UpstreamClosed.Title}),
+		"application/grpc-web+proto": appendTrailers(nil, &unavailable),
+	} {
+		for body, want := range map[string]string{
+			message: message + string(farewell), "": string(farewell), message + "\x00": "", message + trailer: message + trailer,
+		} {
+			x, call := ask(t, contentType)
+			upstreamReply(x, 200, contentType, io.MultiReader(strings.NewReader(body), iotest.ErrReader(io.ErrUnexpectedEOF)))
+			call.Settle(x)
+			got, err := io.ReadAll(iotest.OneByteReader(x.Reply.Body.Reader))
+			if want == "" {
+				if string(got) != body || err == nil {
+					t.Errorf("%s, %q: %q %v", contentType, body, got, err)
+				}
+				continue
+			}
+			if string(got) != want || err != nil || x.Reply.Trailer.Len() != 0 || (want != body) != (x.Err != nil) {
+				t.Errorf("%s, %q: %q %v %+v", contentType, body, got, err, x.Err)
+			}
+		}
+		x, call := ask(t, contentType)
+		upstreamReply(x, 200, contentType, strings.NewReader(message))
+		call.Settle(x)
+		if got, err := io.ReadAll(x.Reply.Body.Reader); string(got) != message || err != nil || x.Err != nil {
+			t.Errorf("%q %v", got, err)
+		}
 	}
 }
 

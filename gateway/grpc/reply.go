@@ -66,16 +66,64 @@ func (b *reply) end(err error) error {
 	if errors.Is(err, io.EOF) {
 		return err
 	}
-	e := failure(x, err)
+	e := b.call.timely(failure(x, err))
 	if e.Code.Name == exchange.ClientGone.Name {
 		return err
 	}
 	x.Err, x.Usage.Aborted = e, true
 	status := ofProblem(e.Code.Name, e.Code.Status)
-	b.call.note(x, status)
+	if !b.call.protocol.isConnect() {
+		b.call.note(x, status)
+	}
 	x.Reply.Trailer.Reset("")
 	addStatus(&x.Reply.Trailer, status, e.Code.Title, e.Code.Name)
 	return io.EOF
+}
+
+// envelope returns the body of a stream that is passed on as it is and says by its last message how it ended, such as
+// Connect's and that of a gRPC-Web service: after a failure of the upstream we say it.
+func (b *reply) envelope(c *Call, x *exchange.Exchange) io.Reader {
+	b.call, b.x, b.from = c, x, x.Reply.Body.Reader
+	return enveloped{b}
+}
+
+// enveloped is such a body.
+type enveloped struct{ *reply }
+
+// Read implements io.Reader.
+func (v enveloped) Read(p []byte) (int, error) {
+	b := v.reply
+	if b.ended {
+		n := copy(p, b.ready)
+		if b.ready = b.ready[n:]; n == 0 {
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+	n, err := b.from.Read(p)
+	b.frames.feed(p[:n])
+	if err == nil || errors.Is(err, io.EOF) || !b.frames.whole() {
+		return n, err
+	}
+	if b.frames.head[0]&(trailerFlag|endStreamFlag) != 0 { // it has been said
+		return n, io.EOF
+	}
+	if err = b.end(err); !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	b.ended, b.ready = true, b.farewell()
+	return n, nil
+}
+
+// farewell is the message that says how a stream ended: what end has put into the trailers.
+func (b *reply) farewell() []byte {
+	t := &b.x.Reply.Trailer
+	defer t.Reset("")
+	if !b.call.protocol.isConnect() {
+		return appendTrailers(nil, t)
+	}
+	e := b.x.Err
+	return endStream(connectError{connectNames[ofProblem(e.Code.Name, e.Code.Status)], e.Code.Title})
 }
 
 // failure tells why a reply's body could not be read.
@@ -170,8 +218,7 @@ func (b *reply) last(piece []byte, err error) error {
 	}
 	x := b.x
 	b.call.noteTrailer(x)
-	whole := appendTrailers(append(make([]byte, 0, len(piece)+256), piece...), &x.Reply.Trailer)
-	x.Reply.Trailer.Reset("") // they have been said
+	whole := append(append(make([]byte, 0, len(piece)+256), piece...), b.farewell()...)
 	b.ended, b.ready = true, whole
 	if b.call.text {
 		dst := make([]byte, (len(whole)+2)/3*4)
