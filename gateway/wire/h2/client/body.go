@@ -264,18 +264,21 @@ func appendBuffer(b, p []byte) []byte {
 	if need <= cap(b) {
 		return append(b, p...)
 	}
-	var larger []byte
-	switch {
-	case need <= smallBuffer:
-		larger = smallBuffers.Get().(*[smallBuffer]byte)[:0]
-	case need <= sock.LargeBuffer:
-		larger = (*sock.Get())[:0]
-	default:
-		larger = make([]byte, 0, max(need, 2*cap(b)))
-	}
+	larger := takeBuffer(max(need, min(2*cap(b), maxWindow)))[:0]
 	larger = append(append(larger, b...), p...)
 	putBuffer(b)
 	return larger
+}
+
+// takeBuffer returns n bytes, from the pools if they have such.
+func takeBuffer(n int) []byte {
+	switch {
+	case n <= smallBuffer:
+		return smallBuffers.Get().(*[smallBuffer]byte)[:n]
+	case n <= sock.LargeBuffer:
+		return (*sock.Get())[:n]
+	}
+	return make([]byte, n)
 }
 
 func putBuffer(b []byte) {
@@ -283,8 +286,8 @@ func putBuffer(b []byte) {
 	case smallBuffer:
 		smallBuffers.Put((*[smallBuffer]byte)(b[:smallBuffer]))
 	case sock.LargeBuffer:
-		b = b[:sock.LargeBuffer]
-		sock.Put(&b)
+		whole := b[:sock.LargeBuffer] // a variable of its own, since it escapes
+		sock.Put(&whole)
 	}
 }
 

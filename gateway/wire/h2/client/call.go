@@ -129,7 +129,7 @@ func atHand(b *exchange.Body) (p []byte, ok bool) {
 			return nil, false
 		}
 		if p = r.AtHand(); p != nil {
-			p = append(make([]byte, 0, len(p)), p...) // it may have to be sent again
+			p = appendBuffer(nil, p) // it may have to be sent again
 		}
 		return p, p != nil
 	case interface{ Len() int }: // in memory: made by a policy, held for one, or come whole
@@ -137,7 +137,7 @@ func atHand(b *exchange.Body) (p []byte, ok bool) {
 		if n == 0 || n > replayRoom || b.Length >= 0 && int64(n) != b.Length {
 			return nil, false
 		}
-		p = make([]byte, n+1)
+		p = takeBuffer(n + 1)
 		n, err := io.ReadFull(b.Reader, p) // up to the end, behind which trailers stand
 		if errors.Is(err, io.ErrUnexpectedEOF) && n == len(p)-1 {
 			return p[:n], true
@@ -229,6 +229,7 @@ func (c *Call) Close() {
 	c.depart()
 	putBuffer(c.in.filled)
 	putBuffer(c.read.held)
+	putBuffer(c.body)
 	in := arrival{header: c.in.header, trailer: c.in.trailer}
 	in.header.Reset("")
 	in.trailer.Reset("")

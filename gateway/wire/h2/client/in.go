@@ -56,20 +56,24 @@ func (in *inbound) Read(p []byte) (int, error) {
 func (c *Conn) read() {
 	defer c.in.reader.Release()
 	for {
-		err := c.in.next()
-		var stream http2.StreamError
-		switch {
-		case err == nil:
-		case errors.As(err, &stream):
-			if !c.abandon(stream.StreamID, bad("a frame is in error: "+stream.Error()), stream.Code) {
-				c.fail(errControl, http2.ErrCodeEnhanceYourCalm)
-				return
-			}
-		default:
-			c.unread(err)
+		if err := c.in.next(); err != nil && !c.forgive(err) {
 			return
 		}
 	}
+}
+
+// forgive ends what an error is about, and reports whether that is one stream alone.
+func (c *Conn) forgive(err error) bool {
+	var stream http2.StreamError
+	if !errors.As(err, &stream) {
+		c.unread(err)
+		return false
+	}
+	if !c.abandon(stream.StreamID, bad("a frame is in error: "+stream.Error()), stream.Code) {
+		c.fail(errControl, http2.ErrCodeEnhanceYourCalm)
+		return false
+	}
+	return true
 }
 
 // next reads a frame and takes it.
