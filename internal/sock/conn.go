@@ -30,8 +30,6 @@ type Conn struct {
 	closed      atomic.Bool
 
 	trusted atomic.Bool   // waiting for news of the peer's end without having looked, see Each
-	trust   atomic.Uint32 // how many times it has come to that
-	assured uint32        // the sweeper's: which of them it has looked at, after which an end would be news
 	looking sync.Mutex    // held while the sweeper looks instead
 	serving atomic.Uint64 // odd while a request is being answered
 	seen    uint64        // the sweeper's: serving at its last look
@@ -273,18 +271,18 @@ func (c *Conn) Serving() { c.serving.Add(1) }
 func (c *Conn) Served() { c.serving.Add(1) }
 
 // unassured reports whether the connection waits on trust, and nobody has looked since it does.
-func (c *Conn) unassured() bool { return c.trusted.Load() && c.trust.Load() != c.assured }
+func (c *Conn) unassured() bool { return c.trusted.Load() && c.each.waits.Load() != c.each.assured }
 
 // lookForEnd ends the wait of an Each that would not hear of the end of the stream.
 func (c *Conn) lookForEnd() {
 	c.looking.Lock()
 	defer c.looking.Unlock()
-	which := c.trust.Load()
+	which := c.each.waits.Load()
 	if !c.trusted.Load() {
 		return
 	}
 	if !c.peerClosed() {
-		c.assured = which
+		c.each.assured = which
 		return
 	}
 	if c.trusted.Swap(false) {

@@ -1,19 +1,24 @@
 package sock
 
+import "sync/atomic"
+
 // A read that finds nothing costs a system call to learn what the runtime is going to be told anyway. Each and Ask stay
 // inside one wait of the runtime's instead: between two looks at the socket nothing is forgotten that it was told, so
 // they can wait at once where they know that there is nothing to read.
 
 // eachState is an Each that runs.
 type eachState struct {
-	call   func(fd uintptr) bool // made once for each connection
-	reader *Reader
-	handle func() bool
-	fd     uintptr
-	held   bool // the descriptor may be used directly: the runtime keeps it open
-	duplex bool // never: somebody else writes
-	wary   bool // no short read is trusted
-	tried  bool // a whole round has been made: from then on a short read is trusted
+	call    func(fd uintptr) bool // made once for each connection
+	reader  *Reader
+	handle  func() bool
+	fd      uintptr
+	held    bool          // the descriptor may be used directly: the runtime keeps it open
+	duplex  bool          // never: somebody else writes
+	wary    bool          // no short read is trusted
+	tried   bool          // a whole round has been made: from then on a short read is trusted
+	waits   atomic.Uint32 // how many waits on trust there have been
+	assured uint32        // the sweeper's: which of them it has looked at, after which an end would be news
+
 	trusts bool // waiting without having looked: the sweeper may be looking instead
 }
 
@@ -112,7 +117,7 @@ func (c *Conn) Wary() { c.each.wary = true }
 // waitOnTrust waits for news without having looked.
 func (c *Conn) waitOnTrust() {
 	c.layer.guessed, c.each.trusts = false, true
-	c.trust.Add(1)
+	c.each.waits.Add(1)
 	c.trusted.Store(true)
 }
 
