@@ -119,7 +119,7 @@ func TestJSONIsADocumentToo(t *testing.T) {
 	l, ps := read(t, `{"apis": {"shop": {"version": "1", "upstream": "a", "hosts": ["x.example"], "routes": {"a": {"match": "GET /"}}}},
 		"upstreams": {"a": {"targets": [{"url": "http://a", "weight": 3}], "pool": {"idle_timeout": "5s"}, "health": null}}}`)
 	if len(ps) > 0 || l.Document.Upstreams["a"].Targets[0].Weight != 3 || l.Document.Upstreams["a"].Health != nil ||
-		l.Document.Upstreams["a"].Pool.IdleTimeout != 5*time.Second || l.Document.Upstreams["a"].Pool.IdlePerTarget != 256 {
+		l.Document.Upstreams["a"].Pool.IdleTimeout != 5*time.Second || l.Document.Upstreams["a"].Pool.IdlePerTarget != 1024 {
 		t.Errorf("%v %+v", ps, l.Document)
 	}
 }

@@ -88,7 +88,7 @@ func (u *Upstream) SetDefaults() {
 		Balance: "least-latency", Host: "pass", Protocol: "auto", Proxy: "off",
 		HTTP2:    HTTP2Out{Streams: 100, Connections: 16, Ping: 30 * time.Second, PingTimeout: 10 * time.Second},
 		Timeouts: Timeouts{Connect: 2 * time.Second, Response: 30 * time.Second, Idle: 60 * time.Second},
-		Pool:     Pool{IdlePerTarget: 256, IdleTimeout: 55 * time.Second},
+		Pool:     Pool{IdlePerTarget: 1024, IdleTimeout: 55 * time.Second},
 		Ejection: Ejection{Failures: 5, For: 10 * time.Second, MaxShare: 50},
 	}
 }
