@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -154,4 +155,39 @@ func ask0() *exchange.Exchange {
 	x := ask("")
 	x.Request.Proto = "TCP"
 	return x
+}
+
+func TestAConnectionOfBytesOverTLS(t *testing.T) {
+	ca := newAuthority(t)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", serverTLS(t, ca))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
+		}
+	}()
+	m := config(nil)
+	m.Targets = []model.Target{{URL: "tls://" + l.Addr().String(), Weight: 1}}
+	m.TLS = &model.UpstreamTLS{CA: []string{ca.file}}
+	u := build(t, env(io.Discard), m)
+	c, release, err := u.Dial(ask0())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	defer c.Close()
+	if s := u.Status().Targets[0]; !c.Encrypted() || s.Protocol != "tcp" || s.TLS != "verified" {
+		t.Errorf("%+v", s)
+	}
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 5)
+	if n, err := c.Read(got); string(got[:n]) != "hello" || err != nil {
+		t.Errorf("%q, %v", got[:n], err)
+	}
 }

@@ -2,11 +2,14 @@ package upstream
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -367,4 +370,83 @@ func TestProbesOverTheTargetsOwnProtocol(t *testing.T) {
 		}
 		how.close()
 	}
+}
+
+func TestAConnectionOverHTTP2ThatNamedAClientIsForOneRequest(t *testing.T) {
+	backend := serveH2C(t, 0, hello)
+	named := make(chan string, 3)
+	front := serve(t, func(_ *origin, c net.Conn) { // takes the header off and passes the rest on
+		line, err := readLine(c)
+		named <- line
+		far, dialErr := net.Dial("tcp", backend)
+		if err != nil || dialErr != nil {
+			t.Error(err, dialErr)
+			return
+		}
+		defer far.Close()
+		go func() { _, _ = io.Copy(far, c); _ = far.Close() }()
+		_, _ = io.Copy(c, far)
+	})
+	e := env(io.Discard)
+	u := build(t, e, config(func(m *model.Upstream) { overH2C(m); m.Proxy = "v1" }, front.address()))
+	for _, client := range []string{"192.0.2.1", "192.0.2.2"} {
+		x := ask("GET")
+		x.Client = exchange.Client{Peer: netip.AddrPortFrom(netip.MustParseAddr(client), 4711), Local: netip.MustParseAddrPort("198.51.100.7:443")}
+		if status, code := send(t, u, x); status != 200 {
+			t.Fatal(code)
+		}
+		if got, want := <-named, "PROXY TCP4 "+client+" 198.51.100.7 4711 443"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	until(t, "the connections are closed", func() bool { return e.Sweeper.Len() == 0 })
+}
+
+// readLine reads up to CRLF, and not a byte more.
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	for b := make([]byte, 1); !strings.HasSuffix(string(line), "\r\n"); {
+		if _, err := io.ReadFull(r, b); err != nil {
+			return "", err
+		}
+		line = append(line, b...)
+	}
+	return strings.TrimSuffix(string(line), "\r\n"), nil
+}
+
+// While certificates are renewed again and again, requests go on and none is lost.
+func TestRenewalsLoseNoRequest(t *testing.T) {
+	ca := newAuthority(t)
+	address := serveTLS(t, serverTLS(t, ca), true, hello)
+	folder := t.TempDir()
+	cert, key := filepath.Join(folder, "c.pem"), filepath.Join(folder, "k.pem")
+	save(t, ca.issue(t, nil), cert, key)
+	e := env(io.Discard)
+	u := build(t, e, config(overTLS(model.UpstreamTLS{
+		CA: []string{ca.file}, Certificate: &model.Certificate{Cert: cert, Key: key},
+	}), address))
+	var calls sync.WaitGroup
+	ended := make(chan struct{})
+	for range 8 {
+		calls.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				if status, code := send(t, u, ask("POST")); status != 200 {
+					t.Error(code)
+				}
+			}
+		})
+	}
+	for n := range 20 {
+		before := u.identity.Load()
+		save(t, ca.issue(t, func(c *x509.Certificate) { c.Subject.CommonName = strings.Repeat("n", n+1) }), cert, key)
+		until(t, "it is renewed", func() bool { u.Tidy(); return u.identity.Load() != before })
+	}
+	close(ended)
+	calls.Wait()
+	until(t, "one connection is left", func() bool { return e.Sweeper.Len() == 1 })
 }
