@@ -102,7 +102,11 @@ func (c *conn) failed(err error) {
 // relay carries bytes both ways until the end.
 func (c *conn) relay() {
 	o := &c.settings.Settings
+	if !c.cancel.Guard(c) { // it was cut off a moment ago
+		c.Interrupt()
+	}
 	r := tunnel.Relay(c.Conn, c.up, tunnel.Options{Idle: o.Idle, Lifetime: o.Lifetime, Bytes: o.Bytes, Bandwidth: o.Bandwidth})
+	c.cancel.Guard(nil)
 	x := &c.x
 	x.Usage.RequestBytes, x.Usage.ReplyBytes = r.Sent, r.Received
 	ended := r.Ended
@@ -163,8 +167,8 @@ func (c *conn) end() {
 // cut ends the connection from outside, whatever it does.
 func (c *conn) cut() {
 	c.drained.Store(true)
-	c.cancel.Cancel()
-	c.Conn.Interrupt()
+	c.cancel.Cancel()  // what it waits for: its upstream, or bytes of either side
+	c.Conn.Interrupt() // or its ClientHello
 }
 
 // Alerts of RFC 8446 section 6.2.
@@ -200,8 +204,14 @@ func (c *conn) alert(description byte) {
 	}
 }
 
-// Interrupt implements exchange.Wire.
-func (c *conn) Interrupt() { c.Conn.Interrupt() }
+// Interrupt implements exchange.Wire, and exchange.Interrupter while bytes are carried: one direction may have ended already,
+// and then only the upstream's side is waited for.
+func (c *conn) Interrupt() {
+	c.Conn.Interrupt()
+	if c.up != nil {
+		c.up.Interrupt()
+	}
+}
 
 // Inform implements exchange.Wire: there is nothing to be informed of.
 func (c *conn) Inform(*exchange.Exchange, int, *exchange.Header) error { return errNoHTTP }

@@ -323,6 +323,33 @@ func TestADrainLetsConnectionsBeAndCutsThemAtItsDeadline(t *testing.T) {
 	}
 }
 
+func TestADrainCutsAConnectionOfWhichOneDirectionHasEnded(t *testing.T) {
+	for _, ended := range []string{"client", "service"} {
+		h := newHouse(t, Settings{})
+		client, service := h.pair()
+		one, other := client, service
+		if ended == "service" {
+			one, other = service, client
+		}
+		_ = one.CloseWrite()
+		if _, err := other.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatal(err)
+		}
+		h.close()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if cut := h.server.Wait(ctx); cut != 1 {
+			t.Errorf("%d are cut", cut)
+		}
+		if _, err := one.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Error(err)
+		}
+		if x := h.recorded(); !x.Usage.Aborted {
+			t.Errorf("%+v", x.Usage)
+		}
+	}
+}
+
 func TestADrainEndsAConnectionThatIsStillBeingOpened(t *testing.T) {
 	h := newHouse(t, Settings{})
 	opening := make(chan struct{})
