@@ -61,7 +61,8 @@ func newPage(t *testing.T, binary string, blocks []block) *page {
 	p.must(err)
 	p.must(os.WriteFile(filepath.Join(p.dir, "bin", "headgate"), program, 0o755)) // a copy: pages may build another one
 	p.write(".curlrc", "silent\nshow-error\nmax-time = 30\n")
-	p.env = append(os.Environ(), "HEADGATE_STATE="+filepath.Join(p.dir, "state"), "PATH="+filepath.Join(p.dir, "bin")+":"+os.Getenv("PATH"), "CURL_HOME="+p.dir, "CGO_ENABLED=0")
+	p.env = append(os.Environ(), "HEADGATE_STATE="+filepath.Join(p.dir, "state"), "PATH="+filepath.Join(p.dir, "bin")+":"+os.Getenv("PATH"),
+		"CURL_HOME="+p.dir, "CGO_ENABLED=0")
 	t.Cleanup(p.end)
 	return p
 }

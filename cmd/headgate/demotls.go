@@ -50,7 +50,8 @@ func (g *demoGateway) run(ctx context.Context, out, log io.Writer) (err error) {
 	return run(ctx, path, runOptions{services: g.services, live: func() {
 		_, _ = fmt.Fprintf(out, "The shop is at https://localhost:%s, by HTTP/1.1, HTTP/2 and HTTP/3. Try:\n\n"+
 			"  curl -i --cacert %s -H \"X-Api-Key: demo\" https://localhost:%s/shop/orders\n\n"+
-			"\"headgate ca --help\" says how to trust its certificates for good. Ctrl-C ends it.\n\n", port, a.RootFile(), port) // a hint; whoever closed it needs none
+			"\"headgate ca --help\" says how to trust its certificates for good. Ctrl-C ends it.\n\n",
+			port, a.RootFile(), port) // a hint; whoever closed it needs none
 	}}, log)
 }
 
@@ -66,6 +67,7 @@ func (g *demoGateway) document() (string, error) {
 	for _, s := range demo.Services() {
 		rest = strings.ReplaceAll(rest, "http://"+s.Address, "http://"+g.services[s.Name])
 	}
-	return fmt.Sprintf("listeners:\n  public:\n    address: %q\n    protocols: [h1, h2, h3]\n    tls: {internal: [localhost, 127.0.0.1, \"::1\"]}\n"+
+	return fmt.Sprintf("listeners:\n  public:\n    address: %q\n    protocols: [h1, h2, h3]\n"+
+		"    tls: {internal: [localhost, 127.0.0.1, \"::1\"]}\n"+
 		"admin: {address: %q}\nupstreams:%s", g.address, g.admin, rest), nil
 }

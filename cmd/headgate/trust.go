@@ -105,7 +105,8 @@ func authorityFolder() (string, error) {
 	if state == "" {
 		config, err := os.UserConfigDir()
 		if err != nil {
-			return "", fmt.Errorf("there is no folder for the internal authority: set %s to one that only the gateway may read (%w)", stateVariable, err)
+			return "", fmt.Errorf("there is no folder for the internal authority: set %s to one that only the gateway may read (%w)",
+				stateVariable, err)
 		}
 		state = filepath.Join(config, "headgate")
 	}

@@ -23,7 +23,8 @@ func parseCertificate(s string) (k certificateKey, err error) {
 		value, err = parseThumbprint(value)
 	case "subject":
 		if !strings.Contains(value, "=") {
-			err = fmt.Errorf("%q is not a distinguished name; write it as openssl x509 -noout -subject -nameopt RFC2253 does, such as CN=orders,O=Example", value)
+			err = fmt.Errorf("%q is not a distinguished name; write it as openssl x509 -noout -subject -nameopt RFC2253 does, such as "+
+				"CN=orders,O=Example", value)
 		}
 	case "dns":
 		value = strings.ToLower(value)
@@ -49,5 +50,6 @@ func parseThumbprint(s string) (string, error) {
 	if sum, err := base64.RawURLEncoding.Strict().DecodeString(s); err == nil && len(sum) == sha256.Size {
 		return s, nil
 	}
-	return "", fmt.Errorf("%q is not the SHA-256 of a certificate; write 64 hexadecimal digits (openssl x509 -noout -fingerprint -sha256) or base64url", s)
+	return "", fmt.Errorf("%q is not the SHA-256 of a certificate; write 64 hexadecimal digits (openssl x509 -noout -fingerprint -sha256) "+
+		"or base64url", s)
 }

@@ -33,8 +33,8 @@ func (j *job) https(name string, l *model.Listener, all map[string]model.Listene
 			"listeners", name, "tls", "hsts", "preload")
 	}
 	if a := l.TLS.ACME; a != nil && slices.Equal(a.Challenges, []string{"http-01"}) && !anyInClear(all) {
-		j.problem("invalid_value", "http-01 is answered by a listener in clear, and there is none: write one that the authority reaches on port 80 "+
-			"(redirect_to_https may be on it), or allow tls-alpn-01", "listeners", name, "tls", "acme", "challenges")
+		j.problem("invalid_value", "http-01 is answered by a listener in clear, and there is none: write one that the authority reaches "+
+			"on port 80 (redirect_to_https may be on it), or allow tls-alpn-01", "listeners", name, "tls", "acme", "challenges")
 	}
 }
 

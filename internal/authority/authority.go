@@ -100,7 +100,8 @@ func load(folder string, c clock.Clock) (*Authority, error) {
 		return nil, fmt.Errorf("%s: %w; remove the file so that a new authority is made", path, err)
 	}
 	if end := a.root.NotAfter; c.Now().Add(rootMargin).After(end) {
-		return nil, fmt.Errorf("%s: the root ends %s; remove the file so that a new authority is made, and trust that", path, end.Format(time.RFC3339))
+		return nil, fmt.Errorf("%s: the root ends %s; remove the file so that a new authority is made, and trust that", path,
+			end.Format(time.RFC3339))
 	}
 	return a, nil
 }
@@ -219,7 +220,8 @@ func domains() []string {
 
 // ranges are the addresses of this machine and of private networks: loopback, RFC 1918, RFC 4193 and link-local.
 func ranges() (list []*net.IPNet) {
-	for _, s := range []string{"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10"} {
+	for _, s := range []string{"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7",
+		"fe80::/10"} {
 		if _, n, err := net.ParseCIDR(s); err == nil {
 			list = append(list, n)
 		}

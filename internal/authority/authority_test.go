@@ -101,7 +101,8 @@ func TestRootCannotSpeakForPublicNames(t *testing.T) {
 }
 
 func TestNamesThatMayBeIssuedFor(t *testing.T) {
-	for _, name := range []string{"localhost", "LocalHost", "a.localhost", "shop.test", "*.shop.test", "printer.local", "db.internal", "127.0.0.1",
+	for _, name := range []string{"localhost", "LocalHost", "a.localhost", "shop.test", "*.shop.test", "printer.local", "db.internal",
+		"127.0.0.1",
 		"::1", "fd00::1", "192.168.1.1", "::ffff:10.0.0.1"} {
 		if err := CheckName(name); err != nil {
 			t.Errorf("%s: %v", name, err)

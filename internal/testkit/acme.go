@@ -282,9 +282,10 @@ func (a *ACME) validate(w http.ResponseWriter, r *http.Request, _ []byte, _ *jos
 
 // askHTTP is RFC 8555 section 8.3.
 func askHTTP(address, name, token, proof string) error {
-	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, address)
-	}}}
+	}
+	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 	reply, err := c.Get("http://" + name + "/.well-known/acme-challenge/" + token)
 	if err != nil {
 		return err
@@ -327,7 +328,8 @@ func (a *ACME) finalize(w http.ResponseWriter, r *http.Request, payload []byte, 
 	err := json.Unmarshal(payload, &asked)
 	der, decodeErr := base64.RawURLEncoding.DecodeString(asked.CSR)
 	request, parseErr := x509.ParseCertificateRequest(der)
-	if err = errors.Join(err, decodeErr, parseErr); err != nil || o.status != "ready" || len(request.DNSNames) != 1 || request.DNSNames[0] != o.name {
+	if err = errors.Join(err, decodeErr, parseErr); err != nil || o.status != "ready" || len(request.DNSNames) != 1 ||
+		request.DNSNames[0] != o.name {
 		a.refuse(w, 403, "orderNotReady", fmt.Sprint(o.status, err))
 		return
 	}

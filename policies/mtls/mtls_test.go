@@ -95,7 +95,8 @@ func TestConsumersFollowAReload(t *testing.T) {
 func TestFindingTheCallerAllocatesNothing(t *testing.T) {
 	w := world(t)
 	g := &guard{consumers: w.Consumers, by: []string{"thumbprint", "subject", "dns", "uri", "email"}, required: true}
-	x := policytest.WithCertificate(policytest.Request("GET /orders"), &exchange.Certificate{DNS: []string{"a.internal"}, Emails: []string{"ann@example.com"}})
+	x := policytest.WithCertificate(policytest.Request("GET /orders"), &exchange.Certificate{DNS: []string{"a.internal"},
+		Emails: []string{"ann@example.com"}})
 	if n := testing.AllocsPerRun(100, func() {
 		if v := g.now(x); v != policy.Continue || x.Consumer == nil {
 			t.Fatal(v)

@@ -78,7 +78,8 @@ func (s *scene) answer(w http.ResponseWriter, r *http.Request) {
 		s.t.Error(err)
 		return
 	}
-	answer := ocsp.Response{Status: ocsp.Good, SerialNumber: request.SerialNumber, ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	answer := ocsp.Response{Status: ocsp.Good, SerialNumber: request.SerialNumber, ThisUpdate: time.Now(),
+		NextUpdate: time.Now().Add(time.Hour)}
 	if bad := s.revokedByOCSP.Load(); bad != nil && bad.SerialNumber.Cmp(request.SerialNumber) == 0 {
 		answer.Status, answer.RevokedAt = ocsp.Revoked, time.Now().Add(-time.Minute)
 	}
@@ -168,7 +169,8 @@ func TestARevokedCertificateEndsInTheHandshakeAlsoOnResumption(t *testing.T) {
 	}
 	testkit.WriteFile(t, s.crl, s.root.crl(t, 2, billing))
 	s.gateway.Await("/status", func(page string) bool { return strings.Contains(page, `"revoked": 1`) })
-	if _, _, _, err := get(c, "https://shop.example/"); err == nil || !strings.Contains(err.Error(), "tls:") && !strings.Contains(err.Error(), "EOF") {
+	_, _, _, err := get(c, "https://shop.example/")
+	if err == nil || !strings.Contains(err.Error(), "tls:") && !strings.Contains(err.Error(), "EOF") {
 		t.Errorf("by a list: %v", err)
 	}
 	if status, _, _, err := get(plain(t, s.address, s.config(other)), "https://shop.example/"); status != 200 || err != nil {

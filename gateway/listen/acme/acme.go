@@ -122,7 +122,8 @@ func check(a *model.ACME) (domains []string, err error) {
 	var wrong []error
 	problem := func(path, format string, args ...any) { wrong = append(wrong, decode.At(path, format, args...)) }
 	if !a.Agreed {
-		problem("agree_to_terms", "an authority gives certificates only to those who have agreed to its terms of service; read them and write agree_to_terms: true")
+		problem("agree_to_terms", "an authority gives certificates only to those who have agreed to its terms of service; read them and "+
+			"write agree_to_terms: true")
 	}
 	if u, err := url.Parse(a.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
 		problem("directory", "%q is not the address of a directory; write https://HOST/PATH", a.Directory)

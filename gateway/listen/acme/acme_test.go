@@ -89,7 +89,7 @@ func TestAStartFindsTheCertificatesOfTheOneBefore(t *testing.T) {
 func TestACertificateThatEndsSoonIsRenewedWhileTheOldOneIsServed(t *testing.T) {
 	n := newNode(t, filepath.Join(t.TempDir(), "acme"))
 	a := n.authority()
-	a.Validity = func(now time.Time) (time.Time, time.Time) { return now.AddDate(0, 0, -80), now.AddDate(0, 0, 10) } // a third of 90 days is 30
+	a.Validity = func(now time.Time) (from, to time.Time) { return now.AddDate(0, 0, -80), now.AddDate(0, 0, 10) } // 30 are a third of 90 days
 	n.live(n.settings(a, "shop.example"))
 	first := n.await(a, "shop.example", nil)
 	a.Set(func(a *testkit.ACME) { a.Problem = "rateLimited" })
@@ -298,7 +298,8 @@ func TestNobodyGetsAProofForANameThatIsNotTheirs(t *testing.T) {
 	for _, test := range []struct {
 		host, token string
 		ok          bool
-	}{{"shop.example", "t", true}, {"SHOP.example.", "t", true}, {"evil.example", "t", false}, {"shop.example", "other", false}, {"", "", false}} {
+	}{{"shop.example", "t", true}, {"SHOP.example.", "t", true}, {"evil.example", "t", false}, {"shop.example", "other", false},
+		{"", "", false}} {
 		if _, ok := p.answer(test.host, test.token); ok != test.ok {
 			t.Errorf("%+v", test)
 		}

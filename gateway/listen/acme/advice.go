@@ -36,8 +36,8 @@ func adviceOnProblem(p *rfc8555.Problem, name string) string {
 	case rfc8555.ProblemTypeDNS:
 		return fmt.Sprintf("let the DNS records of %s lead to this gateway", name)
 	case rfc8555.ProblemTypeConnection, rfc8555.ProblemTypeUnauthorized, rfc8555.ProblemTypeIncorrectResponse, rfc8555.ProblemTypeTLS:
-		return fmt.Sprintf("the authority must reach a listener of this gateway at %s: one in clear on port 80 for http-01, this one on port 443 "+
-			"for tls-alpn-01", name)
+		return fmt.Sprintf("the authority must reach a listener of this gateway at %s: one in clear on port 80 for http-01, this one on port "+
+			"443 for tls-alpn-01", name)
 	case rfc8555.ProblemTypeRateLimited:
 		return "the authority has had too many requests; wait, and use its directory for tests while trying things out"
 	case rfc8555.ProblemTypeCAA:

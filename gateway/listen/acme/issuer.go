@@ -142,7 +142,8 @@ func (i *issuer) load(ctx context.Context) (a rfc8555.Account, err error) {
 	}
 	key, err := certmagic.PEMDecodePrivateKey([]byte(r.Key))
 	if err != nil {
-		return a, fmt.Errorf("the account's key in %s cannot be read: %w; remove the file so that a new account is registered", i.accountKey(), err)
+		return a, fmt.Errorf("the account's key in %s cannot be read: %w; remove the file so that a new account is registered",
+			i.accountKey(), err)
 	}
 	r.Account.PrivateKey = key
 	return r.Account, nil

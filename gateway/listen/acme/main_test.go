@@ -101,15 +101,16 @@ func (n *node) openTLS() {
 		n.t.Fatal(err)
 	}
 	n.doorTLS = l
-	config := &tls.Config{NextProtos: []string{"http/1.1", secure.ChallengeProtocol}, GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		n.mu.Lock()
-		s := n.source
-		n.mu.Unlock()
-		if slices.Equal(h.SupportedProtos, []string{secure.ChallengeProtocol}) {
-			return s.Challenge(h)
-		}
-		return s.Certificate(h)
-	}}
+	config := &tls.Config{NextProtos: []string{"http/1.1", secure.ChallengeProtocol},
+		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			n.mu.Lock()
+			s := n.source
+			n.mu.Unlock()
+			if slices.Equal(h.SupportedProtos, []string{secure.ChallengeProtocol}) {
+				return s.Challenge(h)
+			}
+			return s.Certificate(h)
+		}}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {

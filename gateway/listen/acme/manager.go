@@ -93,8 +93,8 @@ func newManager(k *Keeper, s settings, roots *x509.CertPool) *manager {
 		TLSHandshakeTimeout: exchangeTimeout, ResponseHeaderTimeout: exchangeTimeout, IdleConnTimeout: exchangeTimeout,
 	}
 	count := func(result string) *metric.Counter {
-		return k.options.Metrics.Counter("headgate_acme_attempts_total", "Attempts to get or renew a certificate by ACME, by result: success or failure.",
-			metric.Label{Name: "result", Value: result})
+		return k.options.Metrics.Counter("headgate_acme_attempts_total",
+			"Attempts to get or renew a certificate by ACME, by result: success or failure.", metric.Label{Name: "result", Value: result})
 	}
 	m := &manager{
 		settings: s, pace: k.pace, log: k.options.Log.With("directory", s.directory), keeper: k, attempts: make(chan struct{}, maxAttempts),

@@ -91,10 +91,12 @@ func startPebble(t *testing.T, n *node, program string) *pebble {
 	dir := t.TempDir()
 	p := &pebble{t: t, directory: free(t), management: free(t), roots: filepath.Join(dir, "cert.pem")}
 	key := selfSigned(t, p.roots, filepath.Join(dir, "key.pem"))
-	p.client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: key}}}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: key}}
+	p.client = &http.Client{Timeout: 5 * time.Second, Transport: transport}
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
-		"listenAddress": p.directory, "managementListenAddress": p.management, "certificate": p.roots, "privateKey": filepath.Join(dir, "key.pem"),
-		"httpPort": port(t, n.clear.Listener.Addr()), "tlsPort": port(t, n.doorTLS.Addr()), "keyAlgorithm": "ecdsa",
+		"listenAddress": p.directory, "managementListenAddress": p.management, "certificate": p.roots,
+		"privateKey": filepath.Join(dir, "key.pem"),
+		"httpPort":   port(t, n.clear.Listener.Addr()), "tlsPort": port(t, n.doorTLS.Addr()), "keyAlgorithm": "ecdsa",
 		"profiles": map[string]any{"default": map[string]any{"description": "as usual", "validityPeriod": 7776000}},
 	}})
 	if err != nil {
@@ -227,7 +229,8 @@ func selfSigned(t *testing.T, certPath, keyPath string) *x509.CertPool {
 		t.Fatal(err)
 	}
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	for path, content := range map[string][]byte{certPath: cert, keyPath: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret})} {
+	private := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret})
+	for path, content := range map[string][]byte{certPath: cert, keyPath: private} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}

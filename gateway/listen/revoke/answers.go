@@ -75,12 +75,14 @@ type answers struct {
 
 func newAnswers(o Options) *answers {
 	count := func(outcome string) *metric.Counter {
-		return o.Metrics.Counter("headgate_ocsp_queries_total", "Questions to OCSP responders about certificates of clients, by outcome: answered or failed.",
+		return o.Metrics.Counter("headgate_ocsp_queries_total",
+			"Questions to OCSP responders about certificates of clients, by outcome: answered or failed.",
 			metric.Label{Name: "outcome", Value: outcome})
 	}
 	a := &answers{
-		options: o, queries: make(chan struct{}, maxQueries), subjects: map[[64]byte]*subject{}, answered: count("answered"), failed: count("failed"),
-		client: &http.Client{Transport: o.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		options: o, queries: make(chan struct{}, maxQueries), subjects: map[[64]byte]*subject{},
+		answered: count("answered"), failed: count("failed"), client: &http.Client{Transport: o.Transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a
@@ -186,7 +188,8 @@ func (s *answers) complain(where string, err error) {
 	}
 	s.mu.Unlock()
 	if !quiet {
-		s.options.Log.Warn("an OCSP responder does not answer; ocsp: soft lets its certificates pass, hard refuses them", "responder", where, "error", err)
+		s.options.Log.Warn("an OCSP responder does not answer; ocsp: soft lets its certificates pass, hard refuses them",
+			"responder", where, "error", err)
 	}
 }
 

@@ -115,7 +115,8 @@ func TestAListThatItsAuthorityDidNotSignIsNoList(t *testing.T) {
 	// Of one in between, which only clients bring along, it shows in the handshake.
 	between, forger := authority(t, root, "Between"), authority(t, root, "Between")
 	bob := issue(t, between, "bob", nil)
-	c := h.checker(model.ClientAuth{CRL: []string{h.write("b.crl", forger.crl(t, nil, bob)), h.write("r.crl", root.crl(t, nil))}, CRLFail: "hard"}, root)
+	lists := []string{h.write("b.crl", forger.crl(t, nil, bob)), h.write("r.crl", root.crl(t, nil))}
+	c := h.checker(model.ClientAuth{CRL: lists, CRLFail: "hard"}, root)
 	if err := c.Verify(chain(bob, between, root)); err == nil || errors.Is(err, secure.ErrRevoked) {
 		t.Errorf("a forged list is believed: %v", err)
 	}
@@ -178,7 +179,8 @@ func TestFilesThatAreNoWholeListsAreRefused(t *testing.T) {
 		}
 	}
 	h := newHouse(t)
-	if _, err := h.compile(model.ClientAuth{CRL: []string{h.dir + "/none.crl"}}, root); err == nil || !strings.Contains(err.Error(), "none.crl") {
+	if _, err := h.compile(model.ClientAuth{CRL: []string{h.dir + "/none.crl"}}, root); err == nil ||
+		!strings.Contains(err.Error(), "none.crl") {
 		t.Error(err)
 	}
 }

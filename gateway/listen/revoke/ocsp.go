@@ -71,7 +71,8 @@ func responder(cert *x509.Certificate) string {
 }
 
 // query asks once (RFC 6960 appendix A.1) and returns what may be believed at that time.
-func query(ctx context.Context, client *http.Client, where string, cert, issuer *x509.Certificate, now func() time.Time) (*ocsp.Response, error) {
+func query(ctx context.Context, client *http.Client, where string, cert, issuer *x509.Certificate, now func() time.Time,
+) (*ocsp.Response, error) {
 	question, err := ocsp.CreateRequest(cert, issuer, nil)
 	if err != nil {
 		return nil, err

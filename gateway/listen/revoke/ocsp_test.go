@@ -98,7 +98,8 @@ func TestAResponderThatDoesNotAnswerIsPassedSoftlyAndRefusedHard(t *testing.T) {
 			if err := soft.Verify(chain(ann, r.issuer)); err != nil {
 				t.Errorf("soft: %v", err)
 			}
-			if err := hard.Verify(chain(ann, r.issuer)); err == nil || !strings.Contains(err.Error(), test.want) || errors.Is(err, secure.ErrRevoked) {
+			if err := hard.Verify(chain(ann, r.issuer)); err == nil || !strings.Contains(err.Error(), test.want) ||
+				errors.Is(err, secure.ErrRevoked) {
 				t.Errorf("hard: %v, want %q", err, test.want)
 			}
 			if r.questions() != 1 || !strings.Contains(h.log.String(), r.url) {

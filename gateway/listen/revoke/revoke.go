@@ -250,7 +250,8 @@ func (k *Keeper) outcomes(listener, method string) outcomes {
 		return k.options.Metrics.Counter("headgate_client_revocation_checks_total",
 			"Certificates of clients that were looked for in revocation lists (crl) or asked for (ocsp), by outcome: good, revoked, "+
 				"unknown to the responder, outdated list, missing (no list, no responder) or failed (no answer).",
-			metric.Label{Name: "listener", Value: listener}, metric.Label{Name: "method", Value: method}, metric.Label{Name: "outcome", Value: outcome})
+			metric.Label{Name: "listener", Value: listener}, metric.Label{Name: "method", Value: method},
+			metric.Label{Name: "outcome", Value: outcome})
 	}
 	o := outcomes{good: count("good"), revoked: count("revoked"), missing: count("missing")}
 	if method == "crl" {
