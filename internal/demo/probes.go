@@ -73,9 +73,10 @@ func probes(mux *http.ServeMux, service string) {
 		pieces(w, r, "id: %[1]d\ndata: {\"tick\":%[1]d}\n\n")
 	})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { echo(w, r, service) })
+	mux.HandleFunc("GET /live", func(w http.ResponseWriter, r *http.Request) { live(w, r, service) })
 	mux.HandleFunc("GET /big", big)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		problem(w, http.StatusNotFound, fmt.Sprintf("the %s service has no %s %s; see /%[1]s, /echo, /stream, /events and /big",
+		problem(w, http.StatusNotFound, fmt.Sprintf("the %s service has no %s %s; see /%[1]s, /echo, /stream, /events, /live and /big",
 			service, r.Method, r.URL.Path))
 	})
 }
