@@ -106,14 +106,15 @@ func newProbe(h *model.Health, p *pool) probe {
 	}
 }
 
+// turn notes what the probes say; it is told before it holds.
 func (t *target) turn(down bool, why string) {
 	t.why.Store(&why)
-	t.down.Store(down)
 	if down {
 		t.upstream.env.Log.Warn("a target is unhealthy", "target", t.end.address, "error", why)
-		return
+	} else {
+		t.upstream.env.Log.Info("a target is healthy again", "target", t.end.address)
 	}
-	t.upstream.env.Log.Info("a target is healthy again", "target", t.end.address)
+	t.down.Store(down)
 }
 
 // tcpProbe is well when a connection opens, over TLS with its handshake.

@@ -214,19 +214,19 @@ func (c *Call) pull() ([]byte, error) {
 	}
 	in.due = 0
 	r.held, in.filled = in.filled, r.held[:0]
-	switch {
-	case in.err != nil && len(r.held) == 0:
-		r.done = failure(c.cancel, in.err, true)
-	case in.err == nil && in.ended:
+	broken := in.err
+	if broken == nil && in.ended {
 		r.done = io.EOF
 		*r.trailer, in.trailer = in.trailer, *r.trailer
 	}
-	err := r.done
 	conn.mu.Unlock()
+	if broken != nil && len(r.held) == 0 { // not under the lock, which whoever cancels asks for
+		r.done = failure(c.cancel, broken, true)
+	}
 	if share > 0 {
 		conn.open1(c, share)
 	}
-	return r.held, err
+	return r.held, r.done
 }
 
 // open1 opens the window of one stream.

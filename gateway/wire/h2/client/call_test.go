@@ -189,6 +189,51 @@ func TestLargeBodiesCrossBothWaysAtOnce(t *testing.T) {
 	calls.Wait()
 }
 
+// A body with a length and trailers has both: the trailers are known when it has been read to its end.
+func TestABodyOfKnownLengthMayHaveTrailers(t *testing.T) {
+	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "%s|%v|%s|%d", b, err, r.Trailer.Get("X-Sum"), r.ContentLength)
+	})
+	c, _ := connect(t, address, terms())
+	x := ask("POST", "/")
+	x.Request.Body = exchange.Body{Reader: io.MultiReader(strings.NewReader("abc"), strings.NewReader("de")), Length: 5}
+	x.Request.Header.Add("Trailer", "X-Sum")
+	x.Request.Trailer.Add("X-Sum", "7")
+	if got, err := fetch(t, c, x); got != "abcde|<nil>|7|5" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A target that opens its windows late, and answers meanwhile, is heard although the body at hand has not been sent.
+func TestABodyAtHandDoesNotKeepTheReplyWaiting(t *testing.T) {
+	address := target(t, []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 3}}, func(r *raw) {
+		r.await(http2.FrameHeaders)
+		r.head(1, false, ":status", "200")
+		for r.await(http2.FrameData) != nil { // three bytes of ten
+			_ = r.WriteData(1, false, []byte("go on "))
+			_ = r.WriteWindowUpdate(1, 7)
+			for {
+				f, err := r.ReadFrame()
+				if err != nil {
+					return
+				}
+				if d, ok := f.(*http2.DataFrame); ok && d.StreamEnded() {
+					_ = r.WriteData(1, true, []byte("done"))
+					r.drain()
+					return
+				}
+			}
+		}
+	})
+	c, _ := connect(t, address, terms())
+	x := ask("POST", "/")
+	x.Request.Body = exchange.Text("0123456789")
+	if got, err := fetch(t, c, x); got != "go on done" || err != nil || x.Usage.RequestBytes != 10 {
+		t.Errorf("%q, %v, %d bytes", got, err, x.Usage.RequestBytes)
+	}
+}
+
 func TestInformationalRepliesReachTheClient(t *testing.T) {
 	address := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "GET" {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"errors"
 
 	"headgate/gateway/exchange"
@@ -43,9 +44,10 @@ func (c *Call) ask(x *exchange.Exchange, conn *Conn) error {
 	case p != nil:
 		return p.resume()
 	case c.whole:
-		return c.deliver(x, c.body)
+		c.deliver(x)
+		return nil
 	}
-	c.pump = startPump(x, c)
+	c.pump = startPump(x, c, x.Request.Body)
 	return nil
 }
 
@@ -83,19 +85,11 @@ func (c *Call) begin(x *exchange.Exchange, conn *Conn) (sent bool, err error) {
 	return sent, nil
 }
 
-// deliver sends a whole body and what follows it.
-func (c *Call) deliver(x *exchange.Exchange, body []byte) error {
-	trailer := &x.Request.Trailer
-	if len(body) > 0 || trailer.Len() == 0 {
-		if err := c.push(body, trailer.Len() == 0); err != nil {
-			return c.unless(err)
-		}
-	}
-	if trailer.Len() > 0 {
-		c.pushTrailer(trailer)
-	}
-	c.await()
-	return nil
+// deliver has a body at hand sent as windows open, while the reply may come already.
+func (c *Call) deliver(x *exchange.Exchange) {
+	body := exchange.Body{Reader: bytes.NewReader(c.body), Length: int64(len(c.body))}
+	x.Usage.RequestBytes -= body.Length // it is counted when it is sent
+	c.pump = startPump(x, c, body)
 }
 
 // unless forgives that a body could not be sent when the reply is here: the target did not want to read it.

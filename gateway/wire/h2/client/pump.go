@@ -152,11 +152,11 @@ type pump struct {
 	clientFailed bool  // the body could not be read, as opposed to sent
 }
 
-func startPump(x *exchange.Exchange, c *Call) *pump {
+func startPump(x *exchange.Exchange, c *Call, body exchange.Body) *pump {
 	p := &pump{call: c, client: x.Wire, kept: sock.Get(), tail: &x.Request.Trailer, done: make(chan struct{})}
 	*p.kept = (*p.kept)[:0]
 	p.moved.L = &p.mu
-	go p.run(x, x.Request.Body)
+	go p.run(x, body)
 	return p
 }
 
@@ -175,25 +175,26 @@ func (p *pump) copy(body exchange.Body) (sent int64, err error) {
 	buf := sock.Get()
 	defer sock.Put(buf)
 	next := piecesOf(body.Reader, *buf)
-	for over := false; ; {
+	known, _ := body.Reader.(interface{ Done() bool })
+	for {
 		piece, err := next()
 		after := sent + int64(len(piece))
-		if body.Length >= 0 && (after > body.Length || after < body.Length && errors.Is(err, io.EOF)) {
+		ended := errors.Is(err, io.EOF) || err == nil && known != nil && known.Done()
+		if body.Length >= 0 && (after > body.Length || ended && after < body.Length) {
 			p.clientFailed = true
 			return sent, errShortBody
 		}
-		last := after == body.Length && body.Length >= 0
+		last := ended && p.tail.Len() == 0 // trailers are there by then
 		if len(piece) > 0 {
 			if err := p.push(piece, last); err != nil {
 				return sent, err
 			}
-			sent, over = after, last
+			sent = after
 		}
 		switch {
-		case errors.Is(err, io.EOF):
-			if over {
-				return sent, nil
-			}
+		case ended && last && len(piece) > 0:
+			return sent, nil
+		case ended:
 			return sent, p.end()
 		case err != nil:
 			p.clientFailed = true
