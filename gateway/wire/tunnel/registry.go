@@ -134,11 +134,8 @@ func (t *tunnel) farewell(ctx context.Context) {
 	}
 	late := time.AfterFunc(frameTime, func() { t.stop(Drained, nil) })
 	defer late.Stop()
-	for _, f := range [...]*flow{&t.down, &t.up} {
-		if !f.goodbye(closeFrame(goingAway, f == &t.up)) {
-			t.stop(Drained, nil)
-			return
-		}
+	if !t.goodbye() {
+		t.stop(Drained, nil)
 	}
 }
 
@@ -153,17 +150,25 @@ func (t *tunnel) leave() bool {
 	return true
 }
 
-// goodbye writes a close frame, after which nothing else is written. It returns false inside a frame, where it cannot.
-func (f *flow) goodbye(frame []byte) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.muted || f.frames.closed {
-		return true
+// goodbye writes a close frame to each side that has not been told goodbye by the other one, after which nothing else is
+// written: an answer that is quick must not be taken for one more frame to pass on. It returns false where it cannot,
+// inside a frame.
+func (t *tunnel) goodbye() bool {
+	whole := true
+	t.down.mu.Lock()
+	defer t.down.mu.Unlock()
+	t.up.mu.Lock()
+	defer t.up.mu.Unlock()
+	for _, f := range [...]*flow{&t.down, &t.up} {
+		switch {
+		case f.muted || f.frames.closed:
+		case !f.frames.between():
+			whole = false
+		default:
+			f.muted = true
+			_, err := f.to.Write(closeFrame(goingAway, f == &t.up))
+			whole = whole && err == nil
+		}
 	}
-	if !f.frames.between() {
-		return false
-	}
-	f.muted = true
-	_, err := f.to.Write(frame)
-	return err == nil
+	return whole
 }
