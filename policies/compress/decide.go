@@ -70,7 +70,7 @@ func (p *compressor) worthIt(x *exchange.Exchange) bool {
 func (p *compressor) compressible(contentType string) bool {
 	media, _, _ := strings.Cut(contentType, ";")
 	kind, subtype, ok := strings.Cut(strings.TrimSpace(media), "/")
-	if !ok {
+	if !ok || ofMessages(subtype) {
 		return false
 	}
 	for _, t := range p.types {
@@ -84,6 +84,18 @@ func (p *compressor) compressible(contentType string) bool {
 			return true
 		case isSuffix && len(subtype) > len(suffix)+1 && subtype[len(subtype)-len(suffix)-1] == '+' &&
 			exchange.EqualFold(subtype[len(subtype)-len(suffix):], suffix):
+			return true
+		}
+	}
+	return false
+}
+
+// ofMessages reports whether the subtype is one of gRPC's or Connect's streams, whose messages are compressed one by one if at
+// all: their clients know no Content-Encoding, and must see each message when it comes.
+func ofMessages(subtype string) bool {
+	for _, stem := range [...]string{"grpc", "connect"} {
+		if len(subtype) >= len(stem) && exchange.EqualFold(subtype[:len(stem)], stem) &&
+			(len(subtype) == len(stem) || subtype[len(stem)] == '+' || subtype[len(stem)] == '-') {
 			return true
 		}
 	}
