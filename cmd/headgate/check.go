@@ -62,7 +62,21 @@ func listeners(d *model.Document) string {
 	if len(d.Listeners) == 0 {
 		return "the default listener on " + compile.DefaultAddress
 	}
-	return count(len(d.Listeners), "listener")
+	text := count(len(d.Listeners), "listener")
+	if n := tcpListeners(d); n > 0 {
+		text += fmt.Sprintf(" (%d of TCP)", n)
+	}
+	return text
+}
+
+// tcpListeners counts the listeners that speak no HTTP.
+func tcpListeners(d *model.Document) (n int) {
+	for _, l := range d.Listeners {
+		if l.TCP != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func count(n int, noun string) string {

@@ -17,7 +17,7 @@ import (
 // notes says what of a good document is probably not meant: each line with its place, where it has one.
 func notes(l *decode.Loaded) (lines []string) {
 	d := &l.Document
-	if len(d.APIs) == 0 {
+	if len(d.APIs) == 0 && (len(d.Listeners) == 0 || tcpListeners(d) < len(d.Listeners)) {
 		lines = append(lines, "the document has no APIs: every request is answered with 404")
 	}
 	groups := map[string]bool{}
