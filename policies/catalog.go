@@ -10,6 +10,7 @@ import (
 	"headgate/policies/compress"
 	"headgate/policies/concurrency"
 	"headgate/policies/cors"
+	"headgate/policies/fault"
 	"headgate/policies/headers"
 	"headgate/policies/ipfilter"
 	"headgate/policies/jwt"
@@ -32,6 +33,7 @@ func Catalog() []policy.Kind {
 		ratelimit.Kind,
 		bodylimit.Kind,
 		compress.Kind,
+		fault.Kind,
 		headers.Kind,
 		rewrite.Kind,
 	}

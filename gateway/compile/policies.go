@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,6 +76,7 @@ func (j *job) instance(p *model.Policy, at []string, name string, l list) *polic
 	env := policy.Env{
 		Instance: inst.Name, Log: inst.Log, Clock: o.Clock, Metrics: o.Metrics, Labels: inst.Labels, Counters: o.Counters,
 		Consumers: j.compiler.consumers, HTTP: o.HTTP, Expr: o.Expr, Keep: l.lease, Slots: l.slots,
+		Random: rand.Uint64, Shadow: inst.Shadow,
 	}
 	if model.GroupKind(p.Kind) {
 		j.group(inst, p, at, l, env)

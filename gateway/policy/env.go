@@ -23,6 +23,8 @@ type Env struct {
 	Expr      Compiler       // expressions and templates
 	Keep      *Lease         // see Keep
 	Slots     *Slots         // see Slot
+	Random    func() uint64  // spread evenly; safe for concurrent use, and not for secrets
+	Shadow    bool           // it is only rehearsed: nobody must be made to wait on purpose
 }
 
 // Consumers finds known callers. It follows reloads: a consumer that was added is found without rebuilding a policy.

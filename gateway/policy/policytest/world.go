@@ -14,8 +14,10 @@ package policytest
 import (
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,6 +44,7 @@ type World struct {
 	HTTP      *http.Client // fails every request unless the test sets it
 	Keeper    *policy.Keeper
 	Log       *strings.Builder // what the policy logged
+	Random    func() uint64    // the same numbers in every run
 
 	log  *slog.Logger
 	expr *expr.Compiler
@@ -51,7 +54,7 @@ type World struct {
 func New(t testing.TB) *World {
 	metrics, log := metric.NewRegistry(), new(strings.Builder)
 	return &World{
-		T: t, Clock: clock.NewManual(Start), Metrics: metrics, Counters: counter.NewLocal(), Consumers: NewConsumers(),
+		T: t, Random: even(), Clock: clock.NewManual(Start), Metrics: metrics, Counters: counter.NewLocal(), Consumers: NewConsumers(),
 		HTTP: &http.Client{Transport: unreachable{}}, Keeper: policy.NewKeeper(),
 		Log:  log,
 		log:  slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -65,6 +68,18 @@ func (w *World) Env(kind policy.Kind) policy.Env {
 		Instance: "apis/shop/policies/" + kind.Name, Log: w.log, Clock: w.Clock, Metrics: w.Metrics,
 		Labels:   []metric.Label{{Name: "api", Value: "shop"}, {Name: "policy", Value: kind.Name}},
 		Counters: w.Counters, Consumers: w.Consumers, HTTP: w.HTTP, Expr: w.expr, Keep: w.Keeper.Lease(), Slots: new(policy.Slots),
+		Random: w.Random,
+	}
+}
+
+// even returns a source of even numbers that is safe for concurrent use.
+func even() func() uint64 {
+	var mu sync.Mutex
+	source := rand.NewPCG(1, 2)
+	return func() uint64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return source.Uint64()
 	}
 }
 
