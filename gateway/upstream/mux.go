@@ -100,7 +100,9 @@ func (m *mux) wait(x *exchange.Exchange) granted {
 	select {
 	case g = <-w.told:
 	case <-patience.C:
-		g.err = errNoStream
+		if g.err = errNoStream; len(*m.conns.Load()) == 0 {
+			g.err = errNoAnswer
+		}
 	}
 	if x.Cancel != nil {
 		x.Cancel.Guard(nil)
@@ -113,6 +115,9 @@ func (m *mux) wait(x *exchange.Exchange) granted {
 
 // errNoStream is told when all connections are busy.
 var errNoStream = errors.New("every connection has as many requests as it may have, and none became free within the connect timeout")
+
+// errNoAnswer is told when there is no connection yet, and the one that is being opened takes too long.
+var errNoAnswer = errors.New("no connection could be opened within the connect timeout")
 
 func (m *mux) enqueue(w *waiter) {
 	m.mu.Lock()

@@ -123,6 +123,21 @@ func TestATargetThatCannotBeReachedOverHTTP2IsPassedOver(t *testing.T) {
 	}
 }
 
+func TestATargetThatTakesConnectionsAndSaysNothingIsNotReachable(t *testing.T) {
+	o := serve(t, func(_ *origin, c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	e := env(io.Discard)
+	u := build(t, e, config(func(m *model.Upstream) { overH2C(m); m.Timeouts.Connect = 50 * time.Millisecond }, o.address()))
+	for n := range int64(3) {
+		if _, code := send(t, u, ask("GET")); code != "upstream_unreachable" {
+			t.Error(code)
+		}
+		if s := u.Status().Targets[0]; s.Failures != n+1 {
+			t.Errorf("%+v", s)
+		}
+	}
+	until(t, "the connections are given up", func() bool { return e.Sweeper.Len() == 0 })
+}
+
 func TestIdleConnectionsOverHTTP2AreTidiedAway(t *testing.T) {
 	address := serveH2C(t, 0, hello)
 	e := env(io.Discard)

@@ -506,3 +506,32 @@ func TestABodyThatStreamsMovesToAnotherConnection(t *testing.T) {
 		call.Close()
 	}
 }
+
+// A reply that breaks at the moment at which its client goes away ends all the same: nobody waits for the other's lock.
+func TestBreakingAndCancelingAtOnce(t *testing.T) {
+	address := target(t, nil, func(r *raw) {
+		for {
+			h, ok := r.await(http2.FrameHeaders).(*http2.HeadersFrame)
+			if !ok {
+				return
+			}
+			r.head(h.StreamID, false, ":status", "200")
+			_ = r.WriteRSTStream(h.StreamID, http2.ErrCodeInternal)
+		}
+	})
+	c, _ := connect(t, address, terms())
+	for range 500 {
+		x := ask("GET", "/")
+		gone := make(chan struct{})
+		call, err := do(t, c, x, plan)
+		go func() { defer close(gone); x.Cancel.Cancel() }()
+		if err == nil {
+			_, err = body(x)
+		}
+		if got := code(t, err); got != "upstream_closed" && got != "client_gone" {
+			t.Errorf("%s: %v", got, err)
+		}
+		call.Close()
+		<-gone
+	}
+}
