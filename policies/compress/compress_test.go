@@ -68,7 +68,7 @@ func TestWhichRepliesAreCompressed(t *testing.T) {
 		{"messages of gRPC", "GET /", "gzip", 200, []string{"Content-Type: application/grpc+json"}, long, "", ""},
 		{"messages of gRPC-Web", "GET /", "gzip", 200, []string{"Content-Type: application/grpc-web-text+json"}, long, "", ""},
 		{"messages of Connect", "GET /", "gzip", 200, []string{"Content-Type: application/connect+json"}, long, "", ""},
-		{"what only begins like them", "GET /", "gzip", 200, []string{"Content-Type: application/connection+json"}, long, "gzip", "Accept-Encoding"},
+		{"what begins like them", "GET /", "gzip", 200, []string{"Content-Type: application/connects+json"}, long, "gzip", "Accept-Encoding"},
 		{"encoded already", "GET /", "gzip", 200, []string{"Content-Encoding: br"}, long, "", ""},
 		{"a part", "GET /", "gzip", 206, []string{"Content-Range: bytes 0-1/2"}, long, "", ""},
 		{"not to be transformed", "GET /", "gzip", 200, []string{"Cache-Control: public, no-transform"}, long, "", ""},
