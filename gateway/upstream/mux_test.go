@@ -406,7 +406,8 @@ func TestAConnectionOverHTTP2ThatNamedAClientIsForOneRequest(t *testing.T) {
 	u := build(t, e, config(func(m *model.Upstream) { overH2C(m); m.Proxy = "v1" }, front.address()))
 	for _, client := range []string{"192.0.2.1", "192.0.2.2"} {
 		x := ask("GET")
-		x.Client = exchange.Client{Peer: netip.AddrPortFrom(netip.MustParseAddr(client), 4711), Local: netip.MustParseAddrPort("198.51.100.7:443")}
+		x.Client.Peer = netip.AddrPortFrom(netip.MustParseAddr(client), 4711)
+		x.Client.Local = netip.MustParseAddrPort("198.51.100.7:443")
 		if status, code := send(t, u, x); status != 200 {
 			t.Fatal(code)
 		}

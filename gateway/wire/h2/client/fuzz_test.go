@@ -36,7 +36,8 @@ func FuzzTheTargetsFrames(f *testing.F) {
 		_ = r.WritePing(false, [8]byte{})
 		_ = r.WriteWindowUpdate(1, 100)
 		_ = r.WriteWindowUpdate(0, 0)
-		_ = r.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
+		none := http2.Setting{ID: http2.SettingInitialWindowSize}
+		_ = r.WriteSettings(none, http2.Setting{ID: http2.SettingMaxConcurrentStreams})
 	}))
 	f.Add(frames(func(r *raw) { _ = r.WriteGoAway(1, http2.ErrCodeNo, []byte("bye")); r.head(1, true, ":status", "204") }))
 	f.Add(frames(func(r *raw) { _ = r.WriteRSTStream(1, http2.ErrCodeRefusedStream) }))
