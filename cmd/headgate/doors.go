@@ -29,7 +29,7 @@ type door struct {
 	h2       *h2.Server
 	tcp      *tcp.Server
 	metrics  *metric.Registry
-	servers  []server      // all of them, h1 too
+	servers  []server      // all of them, h1 first
 	accepts  chan struct{} // closed when its accept loop has ended
 }
 
@@ -267,16 +267,14 @@ func (d *doors) closeDoor(n *door) {
 	}
 }
 
-// wait returns when every connection of a closed door has ended, or has been cut off when the context is done.
+// wait returns when every connection of a closed door has ended, or has been cut off when the context is done. The servers
+// are waited for in their order, since h1 hands those over to h2 that begin with its preface.
 func (n *door) wait(ctx context.Context) (cut int) {
 	n.listener.Settle(ctx)
-	var sum atomic.Int64
-	var waits sync.WaitGroup
 	for _, s := range n.servers {
-		waits.Go(func() { sum.Add(int64(s.Wait(ctx))) })
+		cut += s.Wait(ctx)
 	}
-	waits.Wait()
-	return int(sum.Load())
+	return cut
 }
 
 // drain stops gently: after the delay, in which readiness is false already, the doors close, connections end with their

@@ -322,15 +322,18 @@ func (g *gateway) goroutineDump() string {
 }
 
 // residentKiB returns the memory that the process holds.
-func (p *process) residentKiB(t *testing.T) int {
+func (p *process) residentKiB(t *testing.T) int { t.Helper(); return p.memory(t, "VmRSS") }
+
+// memory returns a figure of the process's, in KiB.
+func (p *process) memory(t *testing.T, name string) int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(b)
+	m := regexp.MustCompile(name + `:\s+(\d+) kB`).FindSubmatch(b)
 	if m == nil {
-		t.Fatal("no VmRSS")
+		t.Fatal("no " + name)
 	}
 	n, _ := strconv.Atoi(string(m[1]))
 	return n

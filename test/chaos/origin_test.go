@@ -62,6 +62,8 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		fmt.Fprintf(w, "%x", h.Sum(nil))
+	case "/chat":
+		chat(w, r)
 	case "/held":
 		o.held.Add(1)
 		select {

@@ -28,7 +28,11 @@ func (c *conn) toPrior() {
 	if c.live != nil {
 		c.sleep()
 	}
+	prior := c.server.Prior.Load()
+	if prior == nil { // a reload has taken HTTP/2 away since the preface was seen
+		c.next = endNow
+		return
+	}
 	c.Conn.Unread(bytes.Clone(c.in.Buffered()))
-	prior := *c.server.Prior.Load()
-	prior(c.Conn, c.client, c.done)
+	(*prior)(c.Conn, c.client, c.done)
 }

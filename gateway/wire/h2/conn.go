@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 
@@ -91,6 +92,7 @@ func newConn(s *Server, sc *sock.Conn, client exchange.Client) *conn {
 	c.seen.streams = map[uint32]*stream{}
 	c.peer = peer{window: initialWindow, initial: initialWindow, frame: maxFrame, room: connWindow}
 	c.purse.begin(s.Sweeper.Coarse())
+	c.preface()
 	return c
 }
 
@@ -110,10 +112,9 @@ func (c *conn) serve() {
 	}
 }
 
-// greet sends our side of the preface (RFC 9113 section 3.4).
-func (c *conn) greet() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// preface is our side of it, which must be the first thing that the client gets (RFC 9113 section 3.4): it is appended before
+// anybody knows of the connection, for a drain may say goodbye before the connection is served.
+func (c *conn) preface() {
 	c.out.settings(
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: maxStreams},
 		http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow},
@@ -121,8 +122,17 @@ func (c *conn) greet() {
 		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
 	)
 	c.out.windowUpdate(0, connWindow-initialWindow)
-	if c.server.leaving.Load() {
+}
+
+// greet sends the preface, and a goodbye behind it to those who come during a drain.
+func (c *conn) greet() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.server.leaving.Load() && c.parting == staying {
 		c.announce()
+	}
+	if c.server.drained.Load() { // the last call to the others may have been made already
+		time.AfterFunc(goodbyeTime, c.lastCall)
 	}
 	c.hand()
 }
