@@ -19,6 +19,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mholt/acmez/v3"
+	rfc8555 "github.com/mholt/acmez/v3/acme"
+
 	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/gateway/listen/secure"
@@ -80,7 +83,28 @@ func (k *Keeper) Run(ctx context.Context) error {
 
 // Answer returns what HTTP-01 asks for (RFC 8555 section 8.3), when a certificate for the host is being got.
 func (k *Keeper) Answer(host, token string) (authorization string, ok bool) {
-	return k.proofs.answer(host, token)
+	if authorization, ok = k.proofs.answer(host, token); ok {
+		return authorization, true
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	for _, m := range k.managing(host) {
+		if c, found := shared(m.issuer.storage, rfc8555.ChallengeTypeHTTP01, host); found && c.Token == token {
+			return c.KeyAuthorization, true
+		}
+	}
+	return "", false
+}
+
+// managing returns who manages a name. Only for such names is the storage looked into: strangers must not make us read files.
+func (k *Keeper) managing(name string) (list []*manager) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, m := range k.managers {
+		if m.domain(name) != nil {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 // Source hands out the certificates of one listener. It implements secure.Challenger.
@@ -184,6 +208,12 @@ func (s *Source) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 func (s *Source) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c := s.keeper.proofs.certificate(hello.ServerName); c != nil {
 		return c, nil
+	}
+	name := strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")
+	for _, m := range s.keeper.managing(name) {
+		if c, found := shared(m.issuer.storage, rfc8555.ChallengeTypeTLSALPN01, name); found {
+			return acmez.TLSALPN01ChallengeCert(c)
+		}
 	}
 	return nil, fmt.Errorf("no authority is to be shown control of %q now", hello.ServerName)
 }

@@ -292,6 +292,33 @@ func TestWhatTagsCannotSayIsChecked(t *testing.T) {
 	}
 }
 
+// A balancer sends the authority to whichever node it likes.
+func TestNodesThatShareTheirStorageAnswerForEachOther(t *testing.T) {
+	storage := filepath.Join(t.TempDir(), "acme")
+	for _, challenge := range []string{"http-01", "tls-alpn-01"} {
+		name := challenge + ".example"
+		asked, answers := newNode(t, storage), newNode(t, storage)
+		a := asked.authority()
+		a.HTTP, a.TLS = answers.clear.Listener.Addr().String(), answers.doorTLS.Addr().String()
+		a.Problem = "serverInternal"
+		m := asked.settings(a, name)
+		m.Challenges = []string{challenge}
+		idle := answers.live(m) // it knows the name, and gets nothing
+		answers.until("the refusal", func() bool { return idle.Status()[0].Error != "" })
+		idle.manager.cancel() // and does not try again
+		a.Set(func(a *testkit.ACME) { a.Problem = "" })
+		asked.live(m)
+		asked.await(a, name, nil)
+		if _, ok := answers.keeper.Answer("stranger.example", "x"); ok {
+			t.Error("a name that nobody manages")
+		}
+		asked.until("the end of the challenge", func() bool {
+			left, err := filepath.Glob(filepath.Join(storage, "challenges", "*", "*"))
+			return err == nil && len(left) == 0
+		})
+	}
+}
+
 func TestNobodyGetsAProofForANameThatIsNotTheirs(t *testing.T) {
 	p := newProofs()
 	p.tokens[[2]string{"shop.example", "t"}] = "t.proof"

@@ -48,7 +48,7 @@ func (i *issuer) IssuerKey() string {
 func (i *issuer) protocol() *acmez.Client {
 	return &acmez.Client{
 		Client:           &rfc8555.Client{Directory: i.settings.directory, HTTPClient: i.client, UserAgent: "Headgate", Logger: i.log},
-		ChallengeSolvers: i.proofs.solvers(i.settings.challenges),
+		ChallengeSolvers: i.proofs.solvers(i.settings.challenges, i.storage),
 	}
 }
 
