@@ -25,7 +25,7 @@ func Build(ctx context.Context, dir string, race bool) (string, error) {
 		return filepath.Abs(path)
 	}
 	path := filepath.Join(dir, "headgate")
-	args, cgo := []string{"build", "-o", path}, "CGO_ENABLED=0"
+	args, cgo := []string{"build", "-trimpath", "-o", path}, "CGO_ENABLED=0" // as the Makefile does, so that both share the cache
 	if race {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 	}
