@@ -83,6 +83,10 @@ func (c *conn) becomeTunnel() {
 var errNotCarried = errors.New("h1: a switched connection was not carried to its end")
 
 func (c *conn) writeSwitch(x *exchange.Exchange) error {
+	const accept = "Sec-WebSocket-Accept"
+	if h := &x.Reply.Header; x.Request.Upgrade == webSocket && !h.Has(accept) { // an upstream over HTTP/2 gives none
+		h.Add(accept, acceptOf(x.Request.Header.Get("Sec-WebSocket-Key")))
+	}
 	out := sock.Get()
 	defer sock.Put(out)
 	b := append((*out)[:0], statusLines[101]...)
