@@ -17,7 +17,7 @@ type Canceler struct {
 	current Interrupter
 	ctx     context.Context
 	cancel  context.CancelFunc
-	gone    bool
+	gone    atomic.Bool // written under mu
 	expired atomic.Bool
 	until   time.Time // zero: no deadline
 	expiry  *expiry   // kept for the next exchange that has one
@@ -35,7 +35,7 @@ type expiry struct {
 func (c *Canceler) Guard(i Interrupter) bool {
 	c.mu.Lock()
 	c.current = i
-	gone := c.gone
+	gone := c.gone.Load()
 	c.mu.Unlock()
 	return !gone
 }
@@ -48,7 +48,7 @@ func (c *Canceler) Cancel() {
 }
 
 func (c *Canceler) end() {
-	c.gone = true
+	c.gone.Store(true)
 	if c.current != nil {
 		c.current.Interrupt()
 	}
@@ -63,7 +63,7 @@ func (c *Canceler) end() {
 func (c *Canceler) Expire(now, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone || (!c.until.IsZero() && !at.Before(c.until)) {
+	if c.gone.Load() || (!c.until.IsZero() && !at.Before(c.until)) {
 		return
 	}
 	c.until = at
@@ -86,7 +86,7 @@ func (e *expiry) fire() {
 	c := e.canceler
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !e.outdated && !c.gone {
+	if !e.outdated && !c.gone.Load() {
 		c.expired.Store(true)
 		c.end()
 	}
@@ -102,12 +102,9 @@ func (c *Canceler) Until() (at time.Time, ok bool) {
 	return c.until, !c.until.IsZero()
 }
 
-// Canceled reports whether the exchange was ended from outside, be it by its client or by its deadline.
-func (c *Canceler) Canceled() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.gone
-}
+// Canceled reports whether the exchange was ended from outside, be it by its client or by its deadline. It takes no lock, so
+// that it can be asked by who holds one that Interrupt takes.
+func (c *Canceler) Canceled() bool { return c.gone.Load() }
 
 // Context returns a context that is done when the exchange is. It is made on the first call.
 func (c *Canceler) Context() context.Context {
@@ -115,7 +112,7 @@ func (c *Canceler) Context() context.Context {
 	defer c.mu.Unlock()
 	if c.ctx == nil {
 		c.ctx, c.cancel = context.WithCancel(context.Background())
-		if c.gone {
+		if c.gone.Load() {
 			c.cancel()
 		}
 	}
@@ -133,6 +130,7 @@ func (c *Canceler) Rest() {
 		c.expiry.outdated = true
 		c.expiry = nil
 	}
+	c.gone.Store(false)
 	c.expired.Store(false)
-	c.current, c.ctx, c.cancel, c.gone, c.until = nil, nil, nil, false, time.Time{}
+	c.current, c.ctx, c.cancel, c.until = nil, nil, nil, time.Time{}
 }

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -182,4 +183,31 @@ func TestADeadlineAllocatesOnceForAllExchanges(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { c.Expire(now, now.Add(time.Hour)); c.Rest() }); n != 0 {
 		t.Errorf("%v allocations for each exchange", n)
 	}
+}
+
+// locked is something whose Interrupt takes a lock, as that of a connection which many exchanges share does.
+type locked struct{ mu sync.Mutex }
+
+// Interrupt implements Interrupter.
+func (l *locked) Interrupt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+}
+
+func TestWhoHoldsTheLockOfAnInterrupterMayAsk(t *testing.T) {
+	var c Canceler
+	var l locked
+	c.Guard(&l)
+	l.mu.Lock()
+	done := make(chan struct{})
+	go func() { defer close(done); c.Cancel() }()
+	for !c.Canceled() { // which Cancel says before it interrupts, and it cannot finish yet
+		runtime.Gosched()
+	}
+	if c.Expired() {
+		t.Error("nobody set a deadline")
+	}
+	l.mu.Unlock()
+	<-done
+	c.Rest()
 }
