@@ -36,6 +36,7 @@ var allowed = []allowance{
 	{"words", "gateway/grpc", "the name of a status code of gRPC"},
 	{"words", "gateway/record/meter.go", "as gateway/grpc"},
 	{"words", "docs/grpc.md", "as gateway/grpc"},
+	{"words", "test/conformance/connect_grpc_test.go", "as gateway/grpc"},
 	{"exit", "bench/main.go", "a program of its own beside the product: its status says whether every answer was right"},
 	{"globals", "gateway/policy/hooks.go:Continue", "a verdict without a reason is a constant that Go cannot declare as one"},
 	{"globals", "gateway/policy/hooks.go:Wait", "as Continue"},
