@@ -29,7 +29,7 @@ func TestAGreetingTellsWhoTheClientIsBeforeAServerGetsTheConnection(t *testing.T
 	h.configure("main", Limits{})
 	h.run()
 	dial(t, h.l.Bound())
-	if c := <-greeted; c.Addr != "192.0.2.1" || c.TLS == nil || c.TLS.ALPN != "h2" || !c.Peer.IsValid() {
+	if c := <-greeted; c.Addr != "192.0.2.1" || c.TLS == nil || c.TLS.ALPN != "h2" || !c.Peer.IsValid() || c.Local.String() != h.l.Bound() {
 		t.Errorf("%+v", c)
 	}
 	h.l.Settle(context.Background())

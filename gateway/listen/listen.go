@@ -42,6 +42,25 @@ var busy = func() []byte {
 		"Retry-After: 1\r\nConnection: close\r\n\r\n%s", len(body), body)
 }()
 
+// Rooms is the places for connections that all doors share.
+type Rooms interface {
+	// Full reports whether nobody may enter now.
+	Full() bool
+	// Enter takes a place if there is one; Leave gives it back.
+	Enter() bool
+	Leave()
+	// Changed returns a channel that is closed when there may be a place again.
+	Changed() <-chan struct{}
+}
+
+// manyRooms have always a place.
+type manyRooms struct{}
+
+func (manyRooms) Full() bool               { return false }
+func (manyRooms) Enter() bool              { return true }
+func (manyRooms) Leave()                   {}
+func (manyRooms) Changed() <-chan struct{} { return nil }
+
 // Limits bound the connections of one listener; 0: no limit.
 type Limits struct{ Connections, PerClient int }
 
@@ -52,6 +71,7 @@ type Listener struct {
 	sweeper  *sock.Sweeper
 	log      *slog.Logger
 	metrics  *metric.Registry
+	rooms    Rooms
 	limits   atomic.Pointer[Limits]
 	title    atomic.Pointer[title]
 	greeting atomic.Pointer[Greeting]
@@ -75,6 +95,7 @@ type Env struct {
 	Sweeper *sock.Sweeper
 	Log     *slog.Logger
 	Metrics *metric.Registry
+	Rooms   Rooms // nil: as many as the doors allow
 }
 
 // Open opens the door at the address. Connections wait in the kernel until Run; Configure must come before.
@@ -91,8 +112,11 @@ func Open(name, address string, env Env) (*Listener, error) {
 		return nil, errors.Join(fmt.Errorf("listeners.%s: %s is not a TCP address", name, address), s.Close())
 	}
 	l := &Listener{
-		address: address, socket: tcp, sweeper: env.Sweeper, log: env.Log, metrics: env.Metrics,
+		address: address, socket: tcp, sweeper: env.Sweeper, log: env.Log, metrics: env.Metrics, rooms: env.Rooms,
 		room: make(chan struct{}, 1), clients: map[netip.Addr]int{},
+	}
+	if l.rooms == nil {
+		l.rooms = manyRooms{}
 	}
 	return l, nil
 }
@@ -148,8 +172,11 @@ func (l *Listener) Run(ctx context.Context) error {
 		}
 		c, err := l.socket.Accept()
 		switch {
-		case err == nil:
+		case err == nil && l.enter(ctx):
 			l.take(c)
+		case err == nil: // the door was closed before there was a place
+			_ = c.Close() // nothing was promised
+			return nil
 		case l.stopped.Load() || ctx.Err() != nil:
 			return nil
 		case exhausted(err):
@@ -198,10 +225,15 @@ func pause(ctx context.Context) bool {
 	}
 }
 
-// awaitRoom waits while the door has as many connections as it may. New ones wait in the kernel's queue meanwhile.
+// awaitRoom waits while the door, or all doors together, have as many connections as they may. New ones wait in the kernel's
+// queue meanwhile.
 func (l *Listener) awaitRoom(ctx context.Context) bool {
 	for counted := false; !l.stopped.Load(); counted = true {
-		if limit := l.limits.Load().Connections; limit == 0 || l.open.Load() < int64(limit) {
+		if l.hasRoom() {
+			return true
+		}
+		changed := l.rooms.Changed()
+		if l.hasRoom() { // a place was given back before we asked to be told
 			return true
 		}
 		if !counted {
@@ -211,9 +243,25 @@ func (l *Listener) awaitRoom(ctx context.Context) bool {
 		case <-ctx.Done():
 			return false
 		case <-l.room:
+		case <-changed:
 		}
 	}
 	return false
+}
+
+func (l *Listener) hasRoom() bool {
+	limit := l.limits.Load().Connections
+	return (limit == 0 || l.open.Load() < int64(limit)) && !l.rooms.Full()
+}
+
+// enter takes a place for a connection that has been accepted. Another door may have taken the last one meanwhile.
+func (l *Listener) enter(ctx context.Context) bool {
+	for !l.rooms.Enter() {
+		if !l.awaitRoom(ctx) {
+			return false
+		}
+	}
+	return true
 }
 
 // visit is one connection of a door, from when it is accepted until it ends.
@@ -231,6 +279,7 @@ func (l *Listener) take(nc net.Conn) {
 	if !v.uncounted && !v.count(client.Peer.Addr()) {
 		l.refuse(nc, g)
 		_ = nc.Close() // nothing was promised
+		l.rooms.Leave()
 		return
 	}
 	l.open.Add(1)
@@ -256,6 +305,7 @@ func (l *Listener) refuse(c io.Writer, g *Greeting) {
 func (v *visit) end() {
 	v.door.leave(v.client)
 	v.door.open.Add(-1)
+	v.door.rooms.Leave()
 	v.door.wake()
 }
 
@@ -265,6 +315,10 @@ func clientOf(nc net.Conn) (client exchange.Client) {
 		ap := a.AddrPort()
 		client.Peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 		client.Addr = client.Peer.Addr().String()
+	}
+	if a, ok := nc.LocalAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		client.Local = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
 	return client
 }
