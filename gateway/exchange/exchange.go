@@ -112,6 +112,12 @@ type Stream interface {
 	Interrupt()
 }
 
+// Starter is a Tunnel that needs nobody to wait for it: Start returns at once, and ended is called with Carry's error, once,
+// from another goroutine.
+type Starter interface {
+	Start(x *Exchange, client Stream, ended func(error))
+}
+
 // Body is a message body that is pulled. A nil Reader means that there is none.
 type Body struct {
 	Reader io.Reader

@@ -102,7 +102,7 @@ func (c *conn) end() {
 	c.in.Release()
 	switch c.next {
 	case switchOver:
-		go c.becomeTunnel() // to which the connection belongs from now on
+		c.becomeTunnel() // to which the connection belongs from now on
 		return
 	case handOver:
 		c.server.forget(c)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base64"
-	"errors"
 	"strings"
 
 	"headgate/gateway/exchange"
@@ -63,24 +62,23 @@ func (c *conn) replySwitch(x *exchange.Exchange) error {
 	return exchange.ErrSwitched
 }
 
-// becomeTunnel carries what the connection has become, to its end. It has a goroutine of its own, whose stack stays small:
-// most tunnels are idle most of the time.
+// becomeTunnel lets what the connection has become be carried to its end. No goroutine waits for that meanwhile: most tunnels
+// are idle most of the time, and there are many.
 func (c *conn) becomeTunnel() {
 	c.next = endNow
-	defer c.end()
 	x := &c.x
-	finish := x.Finish
-	err := errNotCarried
-	defer func() {
-		finish(err)
+	ended := func(err error) {
+		defer c.end()
+		c.reset = err != nil
+		x.Finish(err)
 		c.cancel.Rest()
-	}()
-	err = x.Reply.Tunnel.Carry(x, c.Conn)
-	c.reset = err != nil
+	}
+	if s, ok := x.Reply.Tunnel.(exchange.Starter); ok {
+		s.Start(x, c.Conn, ended)
+		return
+	}
+	go func() { ended(x.Reply.Tunnel.Carry(x, c.Conn)) }()
 }
-
-// errNotCarried is what the record says when carrying panics.
-var errNotCarried = errors.New("h1: a switched connection was not carried to its end")
 
 func (c *conn) writeSwitch(x *exchange.Exchange) error {
 	const accept = "Sec-WebSocket-Accept"

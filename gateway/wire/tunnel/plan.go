@@ -74,11 +74,16 @@ func (p *Plan) Enter(x *exchange.Exchange) (leave func(), full *exchange.Error) 
 	return func() { p.Group.leave(consumer) }, nil
 }
 
-// Carry implements exchange.Tunnel. Its three parts keep little on the stack while the second one waits.
+// Carry implements exchange.Tunnel.
 func (p *Plan) Carry(x *exchange.Exchange, client exchange.Stream) error {
-	t := p.open(x, client)
-	t.carry()
-	return p.close(x, t.finish())
+	ended := make(chan error, 1)
+	p.Start(x, client, func(err error) { ended <- err })
+	return <-ended
+}
+
+// Start implements exchange.Starter.
+func (p *Plan) Start(x *exchange.Exchange, client exchange.Stream, ended func(error)) {
+	p.open(x, client).fly(func(r Result) { ended(p.close(x, r)) })
 }
 
 // open begins the tunnel of an exchange.
@@ -106,6 +111,10 @@ func (p *Plan) close(x *exchange.Exchange, r Result) error {
 	x.Usage.ReplyBytes += r.Received
 	x.Usage.Closed, x.Usage.CloseStatus = r.Ended.String(), r.Status
 	switch r.Ended {
+	case Cut:
+		if r.Err != nil {
+			return &exchange.Error{Code: exchange.Internal, Source: exchange.FromGateway, Cause: r.Err}
+		}
 	case ClientFailed:
 		return &exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: r.Err}
 	case UpstreamFailed:
@@ -127,4 +136,7 @@ func Carry(x *exchange.Exchange, client exchange.Stream) error {
 	return x.Reply.Tunnel.Carry(x, client)
 }
 
-var _ exchange.Tunnel = (*Plan)(nil)
+var (
+	_ exchange.Tunnel  = (*Plan)(nil)
+	_ exchange.Starter = (*Plan)(nil)
+)

@@ -4,7 +4,10 @@ package tunnel
 
 import (
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"headgate/gateway/exchange"
@@ -62,7 +65,7 @@ type tunnel struct {
 	up, down flow          // from the client, from the upstream
 	halted   chan struct{} // closed when it is stopped; made for a bandwidth alone
 
-	other sync.WaitGroup // the direction that has a goroutine of its own
+	flying atomic.Int32 // directions that have not ended
 
 	mu       sync.Mutex
 	ended    Reason
@@ -85,15 +88,27 @@ type tunnel struct {
 func Relay(client, upstream exchange.Stream, o Options) Result {
 	t := &tunnel{options: o}
 	t.begin(client, upstream)
-	t.carry()
-	return t.finish()
+	ended := make(chan Result, 1)
+	t.fly(func(r Result) { ended <- r })
+	return <-ended
 }
 
-// carry carries both directions to their ends.
-func (t *tunnel) carry() {
-	t.other.Go(t.down.carry)
-	t.up.carry()
-	t.other.Wait()
+// fly carries both directions, each by a goroutine of its own, whose stacks are small, and calls done when both have ended.
+func (t *tunnel) fly(done func(Result)) {
+	t.flying.Store(2)
+	for _, f := range [...]*flow{&t.up, &t.down} {
+		go func() {
+			defer func() {
+				if r := recover(); r != nil {
+					t.stop(Cut, fmt.Errorf("a tunnel panicked: %v\n%s", r, debug.Stack()))
+				}
+				if t.flying.Add(-1) == 0 {
+					done(t.finish())
+				}
+			}()
+			f.carry()
+		}()
+	}
 }
 
 func (t *tunnel) begin(client, upstream exchange.Stream) {

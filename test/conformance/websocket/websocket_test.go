@@ -142,7 +142,7 @@ func TestCompressionIsNegotiatedBetweenTheEnds(t *testing.T) {
 	}
 }
 
-// most is how many connections of each kind the soak has; go test -run Soak with HEADGATE_SOAK=4000 for more. The memory of
+// most is how many connections of each kind the soak has; go test -run Soak with HEADGATE_SOAK=3000 for more. The memory of
 // 10,000 is measured by go run ./bench -scenarios M1,S8.
 func most(t *testing.T) int {
 	if s := os.Getenv("HEADGATE_SOAK"); s != "" {
