@@ -21,6 +21,7 @@ type origin struct {
 	release chan struct{} // closed to let /held go
 	held    atomic.Int64  // requests that wait in /held
 	gone    atomic.Int64  // of which the other side has gone
+	ended   chan struct{} // closed with the test
 }
 
 // startOrigin serves an origin on a free port and returns it with its URL.
@@ -30,7 +31,7 @@ func startOrigin(t *testing.T, name string) (*origin, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &origin{name: name, release: make(chan struct{})}
+	o := &origin{name: name, release: make(chan struct{}), ended: make(chan struct{})}
 	return o, "http://" + o.serve(t, l)
 }
 
@@ -40,6 +41,7 @@ func (o *origin) serve(t *testing.T, l net.Listener) (address string) {
 	var group sync.WaitGroup
 	group.Go(func() { _ = s.Serve(l) }) // it ends by being closed
 	t.Cleanup(func() {
+		close(o.ended)
 		s.Close()
 		group.Wait()
 	})
@@ -70,6 +72,8 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-o.release:
 		case <-r.Context().Done():
 			o.gone.Add(1)
+			return
+		case <-o.ended: // the context is not told of an end within a body
 			return
 		}
 		fallthrough
