@@ -123,15 +123,13 @@ func (c *Call) mediaType(subtype string) string {
 	return typeWeb + subtype
 }
 
-// toWeb makes a reply of gRPC one of gRPC-Web. One without a body has its status in the head and keeps it there.
+// toWeb makes a reply of gRPC one of gRPC-Web. One without a body has its status in the head and keeps it there, where a
+// browser's client finds it when the cors policy exposes it.
 func (c *Call) toWeb(x *exchange.Exchange, subtype string) {
 	r := &x.Reply
 	r.Header.Set("Content-Type", c.mediaType(subtype))
 	r.Header.Del("Trailer")
 	r.Header.Del("Content-Length")
-	if r.Header.Has("Grpc-Status") {
-		r.Body = exchange.Body{}
-	}
 	if r.Body.Reader != nil {
 		r.Body = exchange.Body{Reader: c.out.web(c, x), Length: -1}
 	}

@@ -317,6 +317,22 @@ func TestGRPCIsAnsweredAsGRPCWeb(t *testing.T) {
 	}
 }
 
+func TestAStatusAheadOfABodyIsSaidBehindItToo(t *testing.T) {
+	const message = "\x00\x00\x00\x00\x02hi"
+	x, call := ask(t, "application/grpc-web")
+	if err := call.Begin(x, settings(model.GRPC{Web: "translate"})); err != nil {
+		t.Fatal(err)
+	}
+	upstreamReply(x, 200, "application/grpc", strings.NewReader(message))
+	x.Reply.Header.Add("grpc-status", "0")
+	call.Settle(x)
+	got, err := io.ReadAll(x.Reply.Body.Reader)
+	call.Ended(x)
+	if code, ok := x.Usage.GRPC.Code(); string(got) != message+"\x80\x00\x00\x00\x10grpc-status: 0\r\n" || err != nil || code != 0 || !ok {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
 // Every piece of a stream is sent when it comes: what is encoded never waits for the next piece.
 func TestTextOfAStreamIsFlushedWithEachPiece(t *testing.T) {
 	x, call := ask(t, "application/grpc-web-text")

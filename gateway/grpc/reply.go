@@ -120,6 +120,11 @@ func (b *reply) farewell() []byte {
 	t := &b.x.Reply.Trailer
 	defer t.Reset("")
 	if !b.call.protocol.isConnect() {
+		for _, name := range [...]string{"grpc-status", "grpc-message"} {
+			if value, ok := b.x.Reply.Header.Lookup(name); ok && !t.Has(name) { // said ahead of a body
+				t.Add(name, value)
+			}
+		}
 		return appendTrailers(nil, t)
 	}
 	e := b.x.Err
