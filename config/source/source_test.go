@@ -165,7 +165,7 @@ func TestEveryWayOfChangingIsNoticed(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, c.start(t, dir))
 			contents(t, s)
-			w := watch(t, s)
+			w := watched(t, s)
 			w.compared(t) // it is watching
 			c.change(t, dir)
 			w.until(t, func() bool { return contents(t, s) == c.want })
@@ -189,7 +189,7 @@ type watching struct {
 	compares chan bool
 }
 
-func watch(t *testing.T, s *Source) *watching {
+func watched(t *testing.T, s *Source) *watching {
 	t.Helper()
 	w := &watching{make(chan struct{}, 1000), make(chan bool, 1000)}
 	s.checked = func(changed bool) { w.compares <- changed }
@@ -235,7 +235,7 @@ func TestATouchIsComparedAndIsNoChange(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, file(t, dir))
 	contents(t, s)
-	w := watch(t, s)
+	w := watched(t, s)
 	w.compared(t)
 	write(t, dir+"/doc.yaml", "old") // the same content, written anew
 	if w.compared(t) || len(w.changes) != 0 {
@@ -249,7 +249,7 @@ func TestManyWritesInARowAreFewChanges(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, file(t, dir))
 	contents(t, s)
-	w := watch(t, s)
+	w := watched(t, s)
 	w.compared(t)
 	const writes = 200
 	for i := range writes {
@@ -266,7 +266,7 @@ func TestReferencedFilesAreWatchedWhereverTheyAre(t *testing.T) {
 	configMap(t, secrets, "1", map[string]string{"key": "old"})
 	s := open(t, file(t, dir))
 	contents(t, s)
-	w := watch(t, s)
+	w := watched(t, s)
 	w.compared(t)
 	s.Also([]string{secrets + "/key", secrets + "/missing"})
 	w.compared(t)
@@ -287,21 +287,16 @@ func TestAChangeBetweenReadAndWatchIsNotLost(t *testing.T) {
 	s := open(t, file(t, dir))
 	contents(t, s)
 	write(t, dir+"/doc.yaml", "new")
-	watch(t, s).until(t, func() bool { return contents(t, s) == "new" })
+	watched(t, s).until(t, func() bool { return contents(t, s) == "new" })
 }
 
 func TestWithoutNotificationsFilesArePolled(t *testing.T) {
-	w := &watcher{}
 	dir := t.TempDir()
 	s := open(t, file(t, dir))
 	contents(t, s)
-	w.follow(s)
-	if w.interval() != pollEvery {
-		t.Errorf("interval %v", w.interval())
-	}
 	// A referenced file in a folder that does not exist yet cannot be watched, so it is polled for.
 	s.Also([]string{dir + "/later/key"})
-	running := watch(t, s)
+	running := watched(t, s)
 	running.compared(t)
 	write(t, dir+"/later/key", "new")
 	running.until(t, func() bool { return true })

@@ -3,11 +3,9 @@ package watch
 
 import (
 	"context"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -24,45 +22,26 @@ const (
 	recheckEvery = time.Minute
 	// maxLinks stops a chain of links that leads back to itself.
 	maxLinks = 40
-	// maxWatched bounds what is taken of the system's watches; beyond it is polled.
-	maxWatched = 1024
+	// maxWatched bounds what one watcher takes of the system's watches; beyond it is polled.
+	maxWatched = 4096
 )
 
-// Files is a set of files to watch. The zero value is an empty one. It is safe for concurrent use.
-type Files struct {
-	mu    sync.Mutex
-	paths []string
-	told  chan struct{}
+// Scope is what is to be watched at a moment. Nothing of it needs to exist.
+type Scope struct {
+	Files   []string // and the links on the way to each
+	Folders []string // whose entries matter, too
+	// Entry reports whether what happened to an entry of a folder matters; nil: it always does.
+	Entry func(e fsnotify.Event) bool
 }
 
-// Set replaces the set. The files need not exist.
-func (f *Files) Set(paths []string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.paths = paths
-	select {
-	case f.wake() <- struct{}{}:
-	default: // it will be woken already
-	}
-}
-
-// wake is called with the lock held.
-func (f *Files) wake() chan struct{} {
-	if f.told == nil {
-		f.told = make(chan struct{}, 1)
-	}
-	return f.told
-}
-
-// Run calls onChange when one of the files may have changed, once in a while in any case, and after every Set: whoever is
-// called compares contents. Calls come one at a time, from this goroutine. Run returns when ctx is done.
-func (f *Files) Run(ctx context.Context, onChange func()) {
-	f.mu.Lock()
-	told := f.wake()
-	f.mu.Unlock()
+// Run calls onChange at the start, when something of the scope may have changed, once in a while in any case, and whenever
+// it is told to: whoever is called compares contents. The scope is asked for before each call. Calls come one at a time,
+// from this goroutine. Run returns when ctx is done.
+func Run(ctx context.Context, scope func() Scope, told <-chan struct{}, onChange func()) {
 	w := newWatcher()
 	defer w.close()
-	w.follow(f)
+	w.follow(scope())
+	onChange() // whatever has changed until now
 	poll := time.NewTimer(w.interval())
 	defer poll.Stop()
 	var waiting, giveUp <-chan time.Time
@@ -71,7 +50,7 @@ func (f *Files) Run(ctx context.Context, onChange func()) {
 		case <-ctx.Done():
 			return
 		case e := <-w.events:
-			if w.matters(e.Name) {
+			if w.matters(e) {
 				waiting = time.After(quiet)
 				if giveUp == nil {
 					giveUp = time.After(patience)
@@ -85,7 +64,7 @@ func (f *Files) Run(ctx context.Context, onChange func()) {
 		case <-poll.C:
 		}
 		waiting, giveUp = nil, nil
-		w.follow(f)
+		w.follow(scope())
 		onChange()
 		poll.Reset(w.interval())
 	}
@@ -93,11 +72,13 @@ func (f *Files) Run(ctx context.Context, onChange func()) {
 
 // watcher watches the folders in which something that matters may change.
 type watcher struct {
-	notify *fsnotify.Watcher // nil where the system has none to give
-	events chan fsnotify.Event
-	errors chan error
-	files  map[string]bool // the set, and the links on the way to each
-	whole  bool            // every folder that should be is watched
+	notify  *fsnotify.Watcher // nil where the system has none to give
+	events  chan fsnotify.Event
+	errors  chan error
+	files   map[string]bool // of the scope, and the links on the way to each
+	folders map[string]bool // of the scope
+	entry   func(fsnotify.Event) bool
+	whole   bool // every folder that should be is watched
 }
 
 func newWatcher() *watcher {
@@ -121,43 +102,50 @@ func (w *watcher) interval() time.Duration {
 	return pollEvery
 }
 
-// matters leaves out what has nothing to do with the set, such as a log that is written beside it.
-func (w *watcher) matters(path string) bool {
-	path = filepath.Clean(path)
-	return w.files[path] || strings.HasPrefix(filepath.Base(path), "..") // ..data: Kubernetes swaps a link of this name
+// matters leaves out what has nothing to do with the scope, such as a log that is written beside it.
+func (w *watcher) matters(e fsnotify.Event) bool {
+	e.Name = filepath.Clean(e.Name)                                        // what happens in "." is told of as ./name
+	if w.files[e.Name] || strings.HasPrefix(filepath.Base(e.Name), "..") { // ..data: Kubernetes swaps a link of this name
+		return true
+	}
+	if !w.folders[filepath.Dir(e.Name)] {
+		return w.folders[e.Name]
+	}
+	return w.entry == nil || w.entry(e)
 }
 
 // follow watches what has to be watched now, and no more.
-func (w *watcher) follow(f *Files) {
-	f.mu.Lock()
-	paths := f.paths
-	f.mu.Unlock()
-	var folders map[string]bool
-	folders, w.files = places(paths)
-	if w.notify == nil || len(folders) > maxWatched {
-		w.whole = len(paths) == 0
+func (w *watcher) follow(s Scope) {
+	var watched map[string]bool
+	watched, w.folders, w.files = places(s)
+	w.entry = s.Entry
+	if w.notify == nil || len(watched) > maxWatched {
+		w.whole = len(watched) == 0
 		return
 	}
 	for _, path := range w.notify.WatchList() {
-		if !folders[path] {
+		if !watched[path] {
 			_ = w.notify.Remove(path) // it may be gone already
 		}
 	}
 	w.whole = true
-	for path := range maps.Keys(folders) {
+	for path := range watched {
 		if err := w.notify.Add(path); err != nil {
 			w.whole = false
 		}
 	}
 }
 
-// places returns the folders to watch, and the files in them that matter.
-func places(paths []string) (folders, files map[string]bool) {
-	folders, files = map[string]bool{}, map[string]bool{}
-	for _, path := range paths {
+// places returns the folders to watch, those of them that are the scope's own, and the files that matter in any of them.
+func places(s Scope) (watched, folders, files map[string]bool) {
+	watched, folders, files = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, folder := range s.Folders {
+		folders[folder], watched[folder] = true, true
+	}
+	for _, path := range s.Files {
 		path = filepath.Clean(path)
 		for range maxLinks {
-			folders[filepath.Dir(path)], files[path] = true, true
+			watched[filepath.Dir(path)], files[path] = true, true
 			target, err := os.Readlink(path)
 			if err != nil {
 				break
@@ -168,5 +156,5 @@ func places(paths []string) (folders, files map[string]bool) {
 			path = target
 		}
 	}
-	return folders, files
+	return watched, folders, files
 }

@@ -98,3 +98,11 @@ func TestFoldersThatCannotBeWatchedArePolled(t *testing.T) {
 	await(t, changes)
 	await(t, changes)
 }
+
+func TestWithoutNotificationsIsPolled(t *testing.T) {
+	w := &watcher{} // as where the system has none to give
+	w.follow(Scope{Files: []string{t.TempDir() + "/a"}})
+	if w.interval() != pollEvery {
+		t.Errorf("interval %v", w.interval())
+	}
+}
