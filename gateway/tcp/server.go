@@ -5,7 +5,6 @@ package tcp
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"headgate/gateway/wire/tunnel"
 	"headgate/internal/clock"
 	"headgate/internal/counter"
+	"headgate/internal/crowd"
 	"headgate/internal/metric"
 	"headgate/internal/sock"
 )
@@ -47,8 +47,7 @@ type Server struct {
 	current  atomic.Pointer[settings]
 	rates    *counter.Local
 	networks counter.Networks
-	conns    sync.Map // *conn -> struct{}
-	open     sync.WaitGroup
+	conns    crowd.Of[*conn]
 	shards   atomic.Uint32
 }
 
@@ -93,7 +92,8 @@ func (s *Server) Configure(listener string, o Settings) {
 	}
 	for _, reason := range reasons() {
 		next.ended[reason] = s.Metrics.Counter("headgate_tcp_connections_ended_total",
-			"Connections of TCP listeners that have ended, by the reason: how it ended once both sides were there, or the code of what prevented that.",
+			"Connections of TCP listeners that have ended, by the reason: how it ended once both sides were there, "+
+				"or the code of what prevented that.",
 			metric.Label{Name: "listener", Value: listener}, metric.Label{Name: "reason", Value: reason})
 	}
 	s.current.Store(next)
@@ -103,14 +103,10 @@ func (s *Server) Configure(listener string, o Settings) {
 func (s *Server) Serve(sc *sock.Conn, client exchange.Client, done func()) {
 	c := &conn{Conn: sc, server: s, settings: s.current.Load()}
 	c.x.Shard, c.x.Client, c.x.Cancel, c.x.Wire = s.shards.Add(1), client, &c.cancel, c
-	s.open.Add(1)
-	s.conns.Store(c, struct{}{})
-	go func() {
+	s.conns.Go(c, func() {
 		defer done()
-		defer s.open.Done()
-		defer s.conns.Delete(c)
 		c.serve()
-	}()
+	})
 }
 
 // Announce does nothing: there is no way to tell the peer of a connection whose protocol we do not know.
@@ -121,23 +117,5 @@ func (s *Server) Drain() {}
 
 // Wait returns when every connection has ended; those that have not when the context is done are cut off.
 func (s *Server) Wait(ctx context.Context) (cut int) {
-	ended := make(chan struct{})
-	go func() {
-		s.open.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return 0
-	case <-ctx.Done():
-	}
-	s.conns.Range(func(k, _ any) bool {
-		if c, ok := k.(*conn); ok {
-			cut++
-			c.cut()
-		}
-		return true
-	})
-	<-ended
-	return cut
+	return s.conns.Wait(ctx, (*conn).cut)
 }

@@ -105,12 +105,12 @@ func (c *conn) end() {
 		c.becomeTunnel() // to which the connection belongs from now on
 		return
 	case handOver:
-		c.server.forget(c)
+		c.server.conns.Leave(c)
 		return
 	}
 	_ = c.Conn.Close() // the peer has been told everything
 	c.done()
-	c.server.forget(c)
+	c.server.conns.Leave(c)
 }
 
 // rest makes the connection idle. It returns false when it shall end instead.

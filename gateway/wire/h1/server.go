@@ -3,11 +3,11 @@ package h1
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 
 	"headgate/gateway/exchange"
 	"headgate/internal/clock"
+	"headgate/internal/crowd"
 	"headgate/internal/sock"
 )
 
@@ -29,8 +29,7 @@ type Server struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 
-	conns    sync.Map // *conn -> struct{}
-	open     sync.WaitGroup
+	conns    crowd.Of[*conn]
 	shards   atomic.Uint32
 	draining atomic.Bool
 	date     atomic.Pointer[dateLine]
@@ -41,15 +40,8 @@ func (s *Server) Serve(sc *sock.Conn, client exchange.Client, done func()) {
 	c := &conn{Conn: sc, server: s, client: client, shard: s.shards.Add(1), done: done}
 	c.in.Conn = sc
 	sc.Watch(c.gone)
-	s.open.Add(1)
-	s.conns.Store(c, struct{}{})
+	s.conns.Join(c)
 	go c.serve()
-}
-
-// forget is called once for each connection that has ended.
-func (s *Server) forget(c *conn) {
-	s.conns.Delete(c)
-	s.open.Done()
 }
 
 // Announce makes every reply from now on the last one of its connection, which it says.
@@ -58,37 +50,15 @@ func (s *Server) Announce() { s.draining.Store(true) }
 // Drain makes every connection end after the exchange that it carries, idle ones at once.
 func (s *Server) Drain() {
 	s.Announce()
-	for c := range s.all() {
+	for c := range s.conns.All() {
 		c.drain()
 	}
 }
 
 // Wait returns when every connection has ended; those that have not when the context is done are cut off.
 func (s *Server) Wait(ctx context.Context) (cut int) {
-	ended := make(chan struct{})
-	go func() {
-		s.open.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return 0
-	case <-ctx.Done():
-	}
-	for c := range s.all() {
-		cut++
+	return s.conns.Wait(ctx, func(c *conn) {
 		c.Conn.Interrupt()
 		c.gone()
-	}
-	<-ended
-	return cut
-}
-
-func (s *Server) all() func(func(*conn) bool) {
-	return func(yield func(*conn) bool) {
-		s.conns.Range(func(k, _ any) bool {
-			c, ok := k.(*conn)
-			return ok && yield(c)
-		})
-	}
+	})
 }

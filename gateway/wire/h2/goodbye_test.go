@@ -38,7 +38,7 @@ func TestAGoodbyeStandsBehindThePreface(t *testing.T) {
 			r.Announce()
 		}
 		c := newConn(r.Server, far, exchange.Client{})
-		r.conns.Store(c, struct{}{})
+		r.conns.Join(c)
 		r.Announce()
 		c.greet()
 		f := http2.NewFramer(nil, near)
@@ -53,10 +53,10 @@ func TestAGoodbyeStandsBehindThePreface(t *testing.T) {
 		if all := strings.Join(got, " "); all != "SETTINGS WINDOW_UPDATE GOAWAY PING" {
 			t.Errorf("%s: %s", how, all)
 		}
-		r.open.Go(func() {
-			defer r.conns.Delete(c)
+		go func() {
+			defer r.conns.Leave(c)
 			c.serve()
-		})
+		}()
 		_ = near.Close()
 	}
 }

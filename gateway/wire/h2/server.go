@@ -3,13 +3,13 @@ package h2
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"headgate/gateway/exchange"
 	"headgate/gateway/wire/h1"
 	"headgate/internal/clock"
+	"headgate/internal/crowd"
 	"headgate/internal/sock"
 )
 
@@ -32,8 +32,7 @@ type Server struct {
 	Metrics *Metrics
 
 	workers  workers
-	conns    sync.Map // *conn -> struct{}
-	open     sync.WaitGroup
+	conns    crowd.Of[*conn]
 	shards   atomic.Uint32
 	leaving  atomic.Bool // every connection has been said goodbye to, and new ones are
 	drained  atomic.Bool // and nothing new is taken any more
@@ -44,21 +43,17 @@ type Server struct {
 // Serve carries one connection until it ends. done is called at the end.
 func (s *Server) Serve(sc *sock.Conn, client exchange.Client, done func()) {
 	c := newConn(s, sc, client)
-	s.open.Add(1)
-	s.conns.Store(c, struct{}{})
-	go func() {
+	s.conns.Go(c, func() {
 		defer done()
-		defer s.open.Done()
-		defer s.conns.Delete(c)
 		c.serve()
-	}()
+	})
 }
 
 // Announce tells every client that it should open another connection for its next requests (RFC 9113 section 6.8). Those
 // that are on their way are still taken.
 func (s *Server) Announce() {
 	s.leaving.Store(true)
-	for c := range s.all() {
+	for c := range s.conns.All() {
 		c.goodbye()
 	}
 }
@@ -69,7 +64,7 @@ func (s *Server) Drain() {
 	s.Announce()
 	s.drained.Store(true)
 	s.lastCall.Store(time.AfterFunc(goodbyeTime, func() {
-		for c := range s.all() {
+		for c := range s.conns.All() {
 			c.lastCall()
 		}
 	}))
@@ -79,33 +74,11 @@ func (s *Server) Drain() {
 // served after it.
 func (s *Server) Wait(ctx context.Context) (cut int) {
 	defer s.workers.close()
-	ended := make(chan struct{})
-	go func() {
-		s.open.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		for c := range s.all() {
-			cut++
-			c.cut()
-		}
-		<-ended
-	}
+	cut = s.conns.Wait(ctx, (*conn).cut)
 	if t := s.lastCall.Load(); t != nil {
 		t.Stop()
 	}
 	return cut
-}
-
-func (s *Server) all() func(func(*conn) bool) {
-	return func(yield func(*conn) bool) {
-		s.conns.Range(func(k, _ any) bool {
-			c, ok := k.(*conn)
-			return ok && yield(c)
-		})
-	}
 }
 
 // dateValue is the Date field's value of one second.
