@@ -35,6 +35,14 @@ type Exchange struct {
 	slots []any
 }
 
+// Handler carries exchanges for a wire, several at once where a connection has several.
+type Handler interface {
+	// Serve carries one exchange from its request to the end of its reply, which it sends through x.Wire.
+	Serve(x *Exchange)
+	// Refuse answers and records a request that is not acceptable; x.Err says why.
+	Refuse(x *Exchange)
+}
+
 // Wire is the client's side of an exchange, whatever protocol it speaks.
 type Wire interface {
 	// Inform sends an informational reply (1xx) with the given fields.

@@ -11,16 +11,9 @@ import (
 	"headgate/internal/sock"
 )
 
-// Handler carries one exchange from its request to the end of its reply, which it sends through x.Wire.
-type Handler interface {
-	Serve(x *exchange.Exchange)
-	// Refuse answers and records a request that is not acceptable; x.Err says why.
-	Refuse(x *exchange.Exchange)
-}
-
 // Server carries the connections of one listener.
 type Server struct {
-	Handler Handler
+	Handler exchange.Handler
 	Limits  atomic.Pointer[Limits]
 	// Prior carries a connection on which a client speaks HTTP/2 because it knows that it can (RFC 9113 section 3.3). It
 	// gets all bytes that came. Empty: such a client is refused.

@@ -13,17 +13,9 @@ import (
 	"headgate/internal/sock"
 )
 
-// Handler carries one exchange from its request to the end of its reply, which it sends through x.Wire. It is called for
-// several exchanges of a connection at once.
-type Handler interface {
-	Serve(x *exchange.Exchange)
-	// Refuse answers and records a request that is not acceptable; x.Err says why.
-	Refuse(x *exchange.Exchange)
-}
-
 // Server carries the HTTP/2 connections of one listener, encrypted or not.
 type Server struct {
-	Handler Handler
+	Handler exchange.Handler
 	// Limits are those of the listener. Head counts as RFC 9113 section 6.5.2 does: 32 bytes for each field, too.
 	Limits  atomic.Pointer[h1.Limits]
 	Sweeper *sock.Sweeper
