@@ -45,7 +45,8 @@ func TestAConnectionGoesWhereItsNameLeads(t *testing.T) {
 	if slices.Sort(names); !slices.Equal(names, []string{"a", "db", "rest", "x"}) {
 		t.Errorf("the snapshot's upstreams are %q", names)
 	}
-	if e, _ := ExplainConnection(s, "db", ""); !slices.Equal(e.Limits, []string{"idle 10m", "10 new per second from one address", "65536 open"}) {
+	limits := []string{"idle 10m", "10 new per second from one address", "65536 open"}
+	if e, _ := ExplainConnection(s, "db", ""); !slices.Equal(e.Limits, limits) {
 		t.Errorf("%q", e.Limits)
 	}
 	for _, listener := range []string{"dp", "http"} {

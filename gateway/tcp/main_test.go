@@ -53,8 +53,8 @@ func (h *house) answer(connect func(*exchange.Exchange) error) {
 }
 
 func newHouse(t *testing.T, o Settings) *house {
-	h := &house{T: t, clock: clock.NewManual(time.Now()), metrics: metric.NewRegistry(), sweeper: sock.NewSweeper(), news: make(chan struct{}, 64)}
-	h.closed = make(chan struct{})
+	h := &house{T: t, clock: clock.NewManual(time.Now()), metrics: metric.NewRegistry(), sweeper: sock.NewSweeper()}
+	h.news, h.closed = make(chan struct{}, 64), make(chan struct{})
 	h.door, h.service = listen(t), listen(t)
 	h.server = New(h, h.clock, slog.New(slog.NewTextHandler(&h.log, nil)), h.metrics)
 	h.server.Configure("main", o)
@@ -138,7 +138,8 @@ func (h *house) Refuse(x *exchange.Exchange) { h.record(x) }
 func (h *house) record(x *exchange.Exchange) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ended = append(h.ended, exchange.Exchange{Err: x.Err, Usage: x.Usage, Request: exchange.Request{Host: x.Request.Host, Proto: x.Request.Proto}})
+	request := exchange.Request{Host: x.Request.Host, Proto: x.Request.Proto}
+	h.ended = append(h.ended, exchange.Exchange{Err: x.Err, Usage: x.Usage, Request: request})
 	h.news <- struct{}{}
 }
 

@@ -35,7 +35,8 @@ func TestBytesAndTheEndOfEachDirectionArePassedOn(t *testing.T) {
 		t.Fatalf("%q, %v", got, err)
 	}
 	x := h.recorded()
-	if u := x.Usage; u.RequestBytes != 8 || u.ReplyBytes != 17 || u.Closed != "client_closed" || u.Aborted || x.Err != nil || x.Request.Proto != "TCP" {
+	u := x.Usage
+	if u.RequestBytes != 8 || u.ReplyBytes != 17 || u.Closed != "client_closed" || u.Aborted || x.Err != nil || x.Request.Proto != "TCP" {
 		t.Errorf("%+v, %v", u, x.Err)
 	}
 	if n := h.counted("client_closed"); n != 1 {
@@ -147,7 +148,8 @@ func TestLimitsEndAConnection(t *testing.T) {
 			}
 		}
 		x := h.recorded()
-		if x.Usage.Closed != c.reason || x.Usage.Aborted == c.orderly || x.Usage.RequestBytes+x.Usage.ReplyBytes != 10 || h.counted(c.reason) != 1 {
+		bytes := x.Usage.RequestBytes + x.Usage.ReplyBytes
+		if x.Usage.Closed != c.reason || x.Usage.Aborted == c.orderly || bytes != 10 || h.counted(c.reason) != 1 {
 			t.Errorf("%s: %+v", c.reason, x.Usage)
 		}
 	}

@@ -28,7 +28,8 @@ func TestTheNameItselfGoesBeforeTheLongestWildcard(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		"", "*", "*.", "a..b", "a b", "https://a", "a:1", "*.*.a", "a.*", "10.0.0.1", "::1", strings.Repeat("a.", 127) + "a.a", "A.example", "*.EXAMPLE",
+		"", "*", "*.", "a..b", "a b", "https://a", "a:1", "*.*.a", "a.*", "10.0.0.1", "::1",
+		strings.Repeat("a.", 127) + "a.a", "A.example", "*.EXAMPLE",
 	} {
 		if err := table.Add(name, name); err == nil {
 			t.Errorf("%q is taken", name)
@@ -43,7 +44,8 @@ func certificate(t *testing.T, name string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour), IsCA: true}
+	c.BasicConstraintsValid = true
 	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
