@@ -143,12 +143,7 @@ func (n *door) configure(name string, config *engine.Door) {
 		prior = &p
 	}
 	n.h1.Prior.Store(prior)
-	if t := config.Config.TCP; t != nil {
-		n.tcp.Configure(name, tcp.Settings{
-			ByName: len(t.BySNI) > 0, HelloTime: config.Config.Limits.HeaderTimeout, Idle: t.IdleTimeout, Lifetime: t.MaxLifetime,
-			Bytes: int64(t.Bytes), Bandwidth: int64(t.Bandwidth), Rate: t.Rate,
-		})
-	}
+	n.configureTCP(name, config)
 	n.listener.Configure(name, openLimits(&config.Config.Limits), n.greeting(config))
 }
 
@@ -373,23 +368,6 @@ type doorStatus struct {
 	Address     string      `json:"address"`
 	Connections int64       `json:"connections"`
 	TCP         []tcpStatus `json:"tcp,omitempty"`
-}
-
-// tcpStatus is where connections of a TCP listener go.
-type tcpStatus struct {
-	Names    []string `json:"names,omitempty"` // none: all others
-	Upstream string   `json:"upstream"`
-}
-
-// tcpStatuses describes the ways of a TCP listener.
-func tcpStatuses(t *engine.TCP) (list []tcpStatus) {
-	if t == nil {
-		return nil
-	}
-	for _, w := range t.Ways {
-		list = append(list, tcpStatus{w.Names, w.Info.Upstream})
-	}
-	return list
 }
 
 func (d *doors) status() []doorStatus {
