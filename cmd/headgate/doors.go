@@ -122,7 +122,9 @@ func (d *doors) new(name string, config *engine.Door) (*door, error) {
 		Handler: n.entrance, Sweeper: d.parts.sweeper, Clock: d.parts.clock, Log: n.h1.Log, Metrics: h2.NewMetrics(d.parts.metrics),
 	}
 	n.servers, n.metrics = []server{n.h1, n.h2, n.tcp}, d.parts.metrics
-	l, err := listen.Open(name, config.Config.Address, listen.Env{Sweeper: d.parts.sweeper, Log: d.parts.log, Metrics: d.parts.metrics})
+	l, err := listen.Open(name, config.Config.Address, listen.Env{
+		Sweeper: d.parts.sweeper, Log: d.parts.log, Metrics: d.parts.metrics, Rooms: d.parts.guard.Rooms,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/config/source"
+	"headgate/gateway/guard"
 	"headgate/gateway/listen/revoke"
 	"headgate/gateway/listen/secure"
 	"headgate/gateway/upstream"
@@ -156,6 +157,7 @@ func (n *node) goLive(c *compiled) error {
 		n.log.Warn("a change of admin takes effect at the next start")
 	}
 	n.document.Store(c.document)
+	n.guard.Configure(c.document.Limits)
 	n.engine.Swap(s)
 	n.doors.commit(s, fresh)
 	n.refused.Store(nil)
@@ -184,6 +186,7 @@ type status struct {
 	Listeners []doorStatus      `json:"listeners"`
 	Certs     []secure.Status   `json:"certificates"`
 	Revoked   revoke.Status     `json:"revocation"`
+	Overload  guard.Status      `json:"overload"`
 	Upstreams []upstream.Status `json:"upstreams"`
 	APIs      []apiStatus       `json:"apis"`
 	Consumers int               `json:"consumers"`
@@ -213,7 +216,7 @@ type routeStatus struct {
 func (n *node) Status() any {
 	st := status{
 		Version: buildVersion(), Started: n.started, Ready: "ready", Refused: n.refused.Load(),
-		Listeners: n.doors.status(), Certs: n.secure.Status(), Revoked: n.trust.revoke.Status(),
+		Listeners: n.doors.status(), Certs: n.secure.Status(), Revoked: n.trust.revoke.Status(), Overload: n.guard.Status(),
 	}
 	if err := n.Ready(); err != nil {
 		st.Ready = err.Error()

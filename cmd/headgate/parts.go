@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"headgate/config/decode"
@@ -14,6 +16,7 @@ import (
 	"headgate/gateway/compile"
 	"headgate/gateway/engine"
 	"headgate/gateway/expr"
+	"headgate/gateway/guard"
 	"headgate/gateway/listen/secure"
 	"headgate/gateway/record"
 	"headgate/gateway/upstream"
@@ -43,6 +46,7 @@ type parts struct {
 	engine   *engine.Engine
 	secure   *secure.Keeper
 	trust    *trust
+	guard    *guard.Guard
 }
 
 func newParts(c clock.Clock, log *slog.Logger) *parts {
@@ -58,7 +62,11 @@ func newParts(c clock.Clock, log *slog.Logger) *parts {
 		Tunnels:  p.tunnels,
 		Secure:   p.secure,
 	})
-	p.engine = &engine.Engine{Record: p.record, Log: log, Challenges: p.trust.acme}
+	p.guard = guard.New(guard.Options{
+		Clock: c, Log: log, Metrics: p.metrics, Machine: guard.Linux{Files: os.DirFS("/")}, Fixed: os.Getenv("GOMEMLIMIT") != "",
+		SetLimit: debug.SetMemoryLimit, Collect: debug.FreeOSMemory,
+	})
+	p.engine = &engine.Engine{Record: p.record, Log: log, Challenges: p.trust.acme, Guard: p.guard}
 	return p
 }
 

@@ -37,6 +37,7 @@ func (d *doors) openQUIC(name string, config *engine.Door, bound string, entranc
 	}
 	s, err := h3.Open(address, h3.Env{
 		Handler: entrance, Sweeper: d.parts.sweeper, Clock: d.parts.clock, Log: d.parts.log.With("address", address), Metrics: d.parts.metrics,
+		Rooms: d.parts.guard.Rooms,
 	}, quicSettings(name, config))
 	if err != nil {
 		return nil, err

@@ -68,6 +68,8 @@ func run(ctx context.Context, path string, o runOptions, stderr io.Writer) error
 	components := []component{
 		// reads nothing, publishes the demo services
 		{"demo", func(ctx context.Context) error { return n.runDemo(ctx, o) }},
+		// reads the memory in use, publishes whether new exchanges and connections are taken
+		{"guard", n.guard.Run},
 		// reads connections' deadlines, publishes that they have passed
 		{"sweeper", n.sweeper.Run},
 		// reads what exchanges recorded, publishes logs and traces

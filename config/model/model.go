@@ -20,6 +20,7 @@ type Document struct {
 	Log       Log                 `yaml:"log" doc:"The gateway's own log and the access log."`
 	Tracing   Tracing             `yaml:"tracing" doc:"Traces over OTLP."`
 	Drain     Drain               `yaml:"drain" doc:"How the gateway stops."`
+	Limits    Limits              `yaml:"limits" doc:"Bounds on what the whole gateway may cost."`
 }
 
 // Listener is one door.

@@ -9,6 +9,7 @@ import (
 
 	"headgate/gateway/exchange"
 	"headgate/gateway/grpc"
+	"headgate/gateway/guard"
 	"headgate/gateway/record"
 )
 
@@ -16,7 +17,8 @@ import (
 type Engine struct {
 	Record     *record.Recorder
 	Log        *slog.Logger
-	Challenges Challenges // answered on doors in clear; nil: there are none
+	Challenges Challenges   // answered on doors in clear; nil: there are none
+	Guard      *guard.Guard // nil: nothing is refused for want of memory
 
 	current atomic.Pointer[Snapshot]
 	swaps   sync.Mutex     // one Swap at a time
@@ -37,6 +39,10 @@ func (n *Entrance) Serve(x *exchange.Exchange) {
 	s := n.Engine.pin(x.Shard)
 	c := carriage{engine: n.Engine, snapshot: s, door: n.Door.Load(), x: x, route: s.NotFound}
 	defer c.end()
+	if n.Engine.Guard.Sheds() {
+		c.shed()
+		return
+	}
 	c.carry()
 }
 

@@ -50,6 +50,10 @@ func (n *Entrance) Connect(x *exchange.Exchange) (c *sock.Conn, end func(), err 
 	s := n.Engine.pin(x.Shard)
 	defer s.unpin(x.Shard)
 	n.meet(s, x)
+	if n.Engine.Guard.Sheds() {
+		n.Engine.Guard.Shed(x.Shard)
+		return nil, nil, n.turnAway(x, s.NotFound.Meter, &exchange.Error{Code: exchange.Overloaded, Source: exchange.FromGateway})
+	}
 	door := s.tcp(n.Door.Load())
 	if door == nil { // the document has changed since the connection was accepted
 		return nil, nil, n.turnAway(x, s.NotFound.Meter, &exchange.Error{Code: exchange.NameNotServed, Source: exchange.FromGateway})

@@ -115,6 +115,7 @@ var (
 	UpstreamClosed      = Code{"upstream_closed", 502, "The service behind this API closed the connection before it answered."}
 	UpstreamTimeout     = Code{"upstream_timeout", 504, "The service behind this API did not answer in time."}
 	DeadlineExceeded    = Code{"deadline_exceeded", 504, "The time that was allowed for this request has passed."}
+	Overloaded          = Code{"overloaded", 503, "The gateway is short of memory; try again later."}
 	NoTarget            = Code{"no_target", 503, "The service behind this API has no target that could answer."}
 	ClientGone          = Code{"client_gone", 499, "The client went away before it was answered."}
 	WebSocketVersion    = Code{"websocket_version", 426, "The only version of WebSocket that is spoken here is 13."}
@@ -133,7 +134,7 @@ func Codes() []Code {
 		ExpectationFailed, NotImplemented, VersionNotSupported, RequestTimeout, TooManyConnections, LoopDetected,
 		ConnectionRate, NotTLS, NameNotServed,
 		UpstreamUnreachable, UpstreamUntrusted, UpstreamBusy, UpstreamNoUpgrade, UpstreamInvalid, UpstreamClosed, UpstreamTimeout,
-		DeadlineExceeded, NoTarget, ClientGone, WebSocketVersion, TooManyUpgrades, TooManyUpgradesOfConsumer,
+		DeadlineExceeded, Overloaded, NoTarget, ClientGone, WebSocketVersion, TooManyUpgrades, TooManyUpgradesOfConsumer,
 		PolicyFailed, PolicyUnavailable, Internal,
 	}
 }

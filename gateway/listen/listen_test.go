@@ -59,11 +59,16 @@ type house struct {
 func (h *house) configure(name string, limits Limits) { h.l.Configure(name, limits, h.greeting) }
 
 // open opens a door that is run when the test says so, and closed at its end.
-func open(t *testing.T, limits Limits) *house {
+func open(t *testing.T, limits Limits) *house { return openIn(t, limits, nil) }
+
+// openIn is open for a door that shares places with others.
+func openIn(t *testing.T, limits Limits, rooms Rooms) *house {
 	t.Helper()
 	h := &house{t: t, metrics: metric.NewRegistry(), ended: make(chan error, 1)}
 	var err error
-	h.l, err = Open("main", "127.0.0.1:0", Env{sock.NewSweeper(), slog.New(slog.NewTextHandler(io.Discard, nil)), h.metrics})
+	h.l, err = Open("main", "127.0.0.1:0", Env{
+		Sweeper: sock.NewSweeper(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: h.metrics, Rooms: rooms,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +149,83 @@ func TestAboveItsLimitADoorLetsTheNextOneWait(t *testing.T) {
 	h.dial()
 	h.configure("main", Limits{Connections: 3})
 	h.until("a higher limit lets one more in", func() bool { return h.server.served() == 3 })
+}
+
+// places is what several doors share.
+type places struct {
+	mu      sync.Mutex
+	free    int
+	changed chan struct{}
+}
+
+func (p *places) Full() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.free == 0
+}
+
+func (p *places) Enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.free == 0 {
+		return false
+	}
+	p.free--
+	return true
+}
+
+func (p *places) Leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free++
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *places) Changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changed
+}
+
+func TestDoorsShareOneBudgetOfConnections(t *testing.T) {
+	shared := &places{free: 2, changed: make(chan struct{})}
+	a, b := openIn(t, Limits{}, shared).run(), openIn(t, Limits{}, shared).run()
+	a.dial()
+	a.until("the first is served", func() bool { return a.server.served() == 1 })
+	b.dial()
+	b.until("the second is served, at the other door", func() bool { return b.server.served() == 1 })
+	a.dial()
+	b.until("both doors pause", func() bool {
+		return a.counted("headgate_accept_pauses_total") == 1 && b.counted("headgate_accept_pauses_total") == 1
+	})
+	if a.server.served() != 1 {
+		t.Fatalf("%d are served at the first door", a.server.served())
+	}
+	b.server.end() // at the other door
+	a.until("the third takes its place", func() bool { return a.server.served() == 2 })
+	if shared.Enter() {
+		t.Error("a place is left")
+	}
+}
+
+func TestADoorThatClosesWhileItIsFullLetsGo(t *testing.T) {
+	shared := &places{free: 0, changed: make(chan struct{})}
+	h := openIn(t, Limits{}, shared).run() // whose end waits for Run
+	h.dial()
+	h.until("the door pauses", func() bool { return h.counted("headgate_accept_pauses_total") == 1 })
+}
+
+func TestWhoIsRefusedGivesHisPlaceBack(t *testing.T) {
+	shared := &places{free: 2, changed: make(chan struct{})}
+	h := openIn(t, Limits{PerClient: 1}, shared).run()
+	h.dial()
+	for range 5 {
+		if answer, err := io.ReadAll(h.dial()); err != nil || len(answer) == 0 {
+			t.Fatalf("%q, %v", answer, err)
+		}
+	}
+	h.until("one place is free", func() bool { return !shared.Full() && h.server.served() == 1 })
 }
 
 func TestAClientAboveItsLimitIsToldSo(t *testing.T) {

@@ -197,7 +197,7 @@ func TestADelayTakesItsTimeAndNoMore(t *testing.T) {
 			}
 			x.Cancel.Rest()
 		}
-		if shortest < 100*time.Millisecond || shortest > 105*time.Millisecond || longest > 300*time.Millisecond || longest < 295*time.Millisecond {
+		if low, high := shortest.Milliseconds(), longest.Milliseconds(); low < 100 || low > 105 || high > 300 || high < 295 {
 			t.Errorf("between %v and %v", shortest, longest)
 		}
 	})
@@ -234,7 +234,7 @@ func TestADelayEndsWithItsExchange(t *testing.T) {
 
 func TestOnlySoManyAreDelayedAtOneTime(t *testing.T) {
 	b := policytest.Open(t, Kind, `{delay: {for: 5m}}`)
-	b.Metrics.Gauge("headgate_faults_delayed", "", metric.Label{Name: "api", Value: "shop"}, metric.Label{Name: "policy", Value: "fault"}).Set(maxDelayed)
+	b.Metrics.Gauge("headgate_faults_delayed", "", b.Env(Kind).Labels...).Set(maxDelayed)
 	x := policytest.Request("GET /")
 	if out := b.Run(x, hello); out.Status != 200 || x.Reply.Header.Has(field) {
 		t.Errorf("%d, %s", out.Status, x.Reply.Header.Get(field))
@@ -343,7 +343,8 @@ func TestABodysOwnErrorIsHandedOn(t *testing.T) {
 
 func TestAnExchangeThatIsNotHitCostsNoAllocation(t *testing.T) {
 	for _, options := range []string{
-		`{delay: {for: 1s, percent: 0.000001}, abort: {percent: 0.000001}, cut: {percent: 0.000001}, bandwidth: {reply: 1, request: 1, percent: 0.000001}}`,
+		`{delay: {for: 1s, percent: 0.000001}, abort: {percent: 0.000001}, cut: {percent: 0.000001},
+			bandwidth: {reply: 1, request: 1, percent: 0.000001}}`,
 		`{delay: {for: 1s, percent: 0.000001}, abort: {percent: 0.000001}, key: header.x-user}`,
 	} {
 		b := policytest.Open(t, Kind, options)

@@ -56,7 +56,8 @@ func (s *Server) enter(v *visit) bool {
 	case l.Connections > 0 && s.inside >= l.Connections,
 		l.Handshakes > 0 && s.shaking >= l.Handshakes,
 		l.PerClient > 0 && n >= l.PerClient,
-		n == 0 && len(s.clients) >= maxClients:
+		n == 0 && len(s.clients) >= maxClients,
+		s.Rooms != nil && !s.Rooms.Enter():
 		return false
 	}
 	s.clients[v.client] = n + 1
@@ -93,6 +94,9 @@ func (v *visit) shaken(well bool) {
 func (v *visit) leave() {
 	v.shaken(false)
 	s := v.server
+	if s.Rooms != nil {
+		s.Rooms.Leave()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inside--

@@ -196,6 +196,32 @@ func TestConnectionsAreCounted(t *testing.T) {
 	}
 }
 
+// onePlace is a place that all doors share.
+type onePlace struct{ taken bool }
+
+func (p *onePlace) Enter() bool {
+	was := p.taken
+	p.taken = true
+	return !was
+}
+
+func (p *onePlace) Leave() { p.taken = false }
+
+func TestConnectionsTakePlacesThatAllDoorsShare(t *testing.T) {
+	place := new(onePlace)
+	s := &Server{Env: Env{Rooms: place}, clients: map[netip.Addr]int{}}
+	s.settings.Store(&compiled{})
+	first, second := &visit{server: s}, &visit{server: s}
+	first.shook.Store(true)
+	if !s.enter(first) || s.enter(second) || s.OpenConnections() != 1 {
+		t.Fatalf("%d are inside", s.OpenConnections())
+	}
+	first.leave()
+	if place.taken || !s.enter(second) {
+		t.Error("the place was not given back")
+	}
+}
+
 func TestIPv6ClientsAreCountedByNetwork(t *testing.T) {
 	for _, c := range [][2]string{
 		{"192.0.2.1", "192.0.2.1"}, {"::ffff:192.0.2.1", "192.0.2.1"},

@@ -34,6 +34,14 @@ type Env struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Metrics *metric.Registry
+	Rooms   Rooms // nil: as many as the settings allow
+}
+
+// Rooms is the places for connections that all doors share.
+type Rooms interface {
+	// Enter takes a place if there is one; Leave gives it back.
+	Enter() bool
+	Leave()
 }
 
 // Settings are what a document says. A server takes new ones while it runs; connections that are open keep their keys.
