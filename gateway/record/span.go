@@ -109,7 +109,8 @@ func (s *spanMaker) client(ctx context.Context, e *finished) {
 		name = "connect"
 	}
 	_, span := s.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(start),
-		trace.WithAttributes(e.sane([]attribute.KeyValue{attribute.String("http.request.method", method(e)), attribute.String("server.address", host),
+		trace.WithAttributes(e.sane([]attribute.KeyValue{
+			attribute.String("http.request.method", method(e)), attribute.String("server.address", host),
 			attribute.Int("server.port", port), attribute.String("headgate.upstream", e.route.Upstream)})...))
 	if e.usage.Attempts > 1 {
 		span.SetAttributes(attribute.Int("http.request.resend_count", e.usage.Attempts-1))
@@ -243,7 +244,7 @@ func failed(status int, u *exchange.Usage) bool {
 		return true
 	}
 	switch code, ok := u.GRPC.Code(); code {
-	case 2, 4, 12, 13, 14, 15: // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
+	case 2, 4, 12, 13, 14, 15: // see grpcStatuses
 		return ok
 	}
 	return false

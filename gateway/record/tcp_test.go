@@ -56,7 +56,7 @@ func TestAConnectionOfATCPListenerHasALine(t *testing.T) {
 	g := newRig(t)
 	path := filepath.Join(t.TempDir(), "access.log")
 	s := logTo(path)
-	s.Access.Fields = []string{"client", "method", "host", "path", "status", "source", "bytes_in", "bytes_out", "route", "target", "proto", "closed"}
+	s.Access.Fields = strings.Fields("client method host path status source bytes_in bytes_out route target proto closed")
 	for _, format := range []string{"json", "text"} {
 		s.Access.Format = format
 		g.configure(t, s)
@@ -70,7 +70,8 @@ func TestAConnectionOfATCPListenerHasALine(t *testing.T) {
 	got, err := os.ReadFile(path)
 	want := `{"client":"192.0.2.7","host":"db.example","status":200,"source":"upstream","bytes_in":17,"bytes_out":230,` +
 		`"route":"db","target":"10.0.0.4:5432","proto":"TCP","closed":"client_closed"}` + "\n" +
-		"192.0.2.7 - host=db.example - 200 source=upstream bytes_in=17 bytes_out=230 route=db target=10.0.0.4:5432 proto=TCP closed=client_closed\n"
+		"192.0.2.7 - host=db.example - 200 source=upstream bytes_in=17 bytes_out=230 " +
+		"route=db target=10.0.0.4:5432 proto=TCP closed=client_closed\n"
 	if err != nil || string(got) != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
 	}

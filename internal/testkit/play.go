@@ -149,6 +149,9 @@ func (r *runner) connect(arg string) error {
 		address = r.expand("${LISTEN}")
 	}
 	c, err := net.DialTimeout("tcp", address, patience)
+	if errors.Is(err, syscall.ECONNRESET) { // it was open, and reset before we looked: a connection that is closed
+		c, err = closedConn(), nil
+	}
 	if err != nil {
 		return err
 	}
@@ -163,6 +166,13 @@ func (r *runner) connect(arg string) error {
 	r.current = &client{wire: &wire{Conn: c}}
 	r.conns[name] = r.current
 	return err
+}
+
+// closedConn is a connection whose other end is gone.
+func closedConn() net.Conn {
+	near, far := net.Pipe()
+	_ = far.Close()
+	return near
 }
 
 // gather opens many connections that each send a text and are then left alone: "N text".
