@@ -25,9 +25,9 @@ type Canceler struct {
 
 // expiry is the timer of a deadline.
 type expiry struct {
-	canceler *Canceler
+	mu       sync.Mutex // held before the canceler's
+	canceler *Canceler  // nil: its exchange has ended, and its memory may be another's
 	timer    *time.Timer
-	outdated bool // under canceler.mu: it fired for an exchange that has ended
 }
 
 // Guard names what is blocked now, or nobody with nil. It returns false when the exchange has been canceled already.
@@ -59,7 +59,7 @@ func (c *Canceler) end() {
 
 // Expire ends the exchange at a time, as Cancel would, unless it has ended before; see Expired. Of several deadlines the
 // earliest counts. One that has passed ends the exchange at once. now is what the clock says that at is a time of. An
-// exchange without a deadline pays nothing for this.
+// exchange without a deadline pays nothing for this. Expire and Rest are called by who carries the exchange.
 func (c *Canceler) Expire(now, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,13 +83,30 @@ func (c *Canceler) Expire(now, at time.Time) {
 
 // fire ends the exchange that the timer was set for, and none that came after it.
 func (e *expiry) fire() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	c := e.canceler
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !e.outdated && !c.gone.Load() {
+	if !c.gone.Load() {
 		c.expired.Store(true)
 		c.end()
 	}
+}
+
+// disarm stops the timer. One that has fired is not used again, and does not touch the canceler any more.
+func (c *Canceler) disarm() {
+	e := c.expiry
+	if e == nil || c.until.IsZero() || e.timer.Stop() {
+		return
+	}
+	e.mu.Lock()
+	e.canceler = nil
+	e.mu.Unlock()
+	c.expiry = nil
 }
 
 // Expired reports whether the exchange was ended because its time had passed: its client is still there to be told.
@@ -121,14 +138,11 @@ func (c *Canceler) Context() context.Context {
 
 // Rest releases what the last exchange used, so that the next one starts afresh.
 func (c *Canceler) Rest() {
+	c.disarm()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cancel != nil {
 		c.cancel()
-	}
-	if c.expiry != nil && !c.until.IsZero() && !c.expiry.timer.Stop() {
-		c.expiry.outdated = true
-		c.expiry = nil
 	}
 	c.gone.Store(false)
 	c.expired.Store(false)

@@ -177,6 +177,21 @@ func TestADeadlineIsOfOneExchange(t *testing.T) {
 	}
 }
 
+// What has rested is nobody's any more: its memory may be cleared while a timer is on its way.
+func TestARestedCancelerMayBeForgotten(t *testing.T) {
+	type stream struct{ cancel Canceler }
+	var s stream
+	for i := range 2000 {
+		now := time.Now()
+		s.cancel.Expire(now, now.Add(time.Duration(i%50)*time.Microsecond))
+		for range i % 100 {
+			s.cancel.Canceled()
+		}
+		s.cancel.Rest()
+		s = stream{}
+	}
+}
+
 func TestADeadlineAllocatesOnceForAllExchanges(t *testing.T) {
 	var c Canceler
 	now := time.Now()
