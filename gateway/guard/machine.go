@@ -22,7 +22,7 @@ type Budget struct {
 // Reading is memory in use, in bytes.
 type Reading struct {
 	Used int64 // as the kernel counts it: what it could not take back without killing
-	Live int64 // by Go, after its last collection
+	Live int64 // as Go counts it, after its last collection: also what was allocated and never touched
 }
 
 // Machine tells how much memory there is and how much is used.

@@ -26,7 +26,7 @@ const (
 const (
 	calmPause   = 500 * time.Millisecond
 	alertPause  = 100 * time.Millisecond
-	alertFrom   = 70 // percent of the budget
+	alertFrom   = 70 // percent of the budget, or of Go's limit
 	settleEvery = 10 * time.Second
 )
 
@@ -77,7 +77,7 @@ func (g *Guard) look() time.Duration {
 	g.mu.Unlock()
 	level, why := judge(Level(g.level.Load()), r, budget, goLimit)
 	g.to(level, why)
-	if level != Calm || budget > 0 && r.Used >= share(budget, alertFrom) {
+	if level != Calm || budget > 0 && (r.Used >= share(budget, alertFrom) || r.Live >= share(goLimit, alertFrom)) {
 		return alertPause
 	}
 	return calmPause
@@ -96,7 +96,7 @@ func judge(now Level, r Reading, budget, goLimit int64) (Level, string) {
 	case above(r.Used, budget, usedHigh), now != Calm && above(r.Used, budget, usedLow):
 		return Sheds, used
 	case above(r.Live, goLimit, liveHigh), now != Calm && above(r.Live, goLimit, liveLow):
-		return Sheds, fmt.Sprintf("%s of the %s that Go may use are needed after a collection", round(r.Live), round(goLimit))
+		return Sheds, fmt.Sprintf("Go needs %s after a collection, and may use %s", round(r.Live), round(goLimit))
 	}
 	return Calm, ""
 }

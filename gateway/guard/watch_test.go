@@ -33,8 +33,8 @@ func TestWhatIsRefusedAtWhichUse(t *testing.T) {
 		{Shut, 900, 400, Shut, "900 MiB of 1000 MiB are in use"},
 		{Shut, 899, 400, Sheds, "899 MiB of 1000 MiB are in use"},
 		{Shut, 100, 100, Calm, ""},
-		{Calm, 800, 720, Sheds, "720 MiB of the 800 MiB that Go may use are needed after a collection"},
-		{Sheds, 800, 600, Sheds, "600 MiB of the 800 MiB that Go may use are needed after a collection"},
+		{Calm, 800, 720, Sheds, "Go needs 720 MiB after a collection, and may use 800 MiB"},
+		{Sheds, 800, 600, Sheds, "Go needs 600 MiB after a collection, and may use 800 MiB"},
 		{Sheds, 800, 599, Calm, ""},
 		{Calm, 800, 600, Calm, ""},
 	} {
