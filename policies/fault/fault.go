@@ -33,7 +33,7 @@ type abort struct {
 }
 
 type cut struct {
-	After   size.Bytes `yaml:"after" doc:"How many bytes of the body the client gets. Shorter ones pass whole. 0: the head alone."`
+	After   size.Bytes `yaml:"after" doc:"Bytes of the body that are let through; over HTTP/2 and 3 the client may get fewer of them. Shorter ones pass whole. 0: the head alone."`
 	Percent float64    `yaml:"percent" min:"0" max:"100" doc:"Share of the exchanges."`
 }
 
