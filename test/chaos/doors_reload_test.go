@@ -31,7 +31,7 @@ func TestReloadsLoseNothingThroughAnyDoor(t *testing.T) {
 	t.Parallel()
 	s := startServicesBehind(t)
 	h := startHouse(t, settled(0), s.places...)
-	before := h.holds(t)
+	before := h.idles(t)
 	var flows []*flow
 	for _, way := range waysIn {
 		flows = append(flows, h.flow(t, way, 2, 3*time.Millisecond))

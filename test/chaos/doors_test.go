@@ -175,6 +175,19 @@ type caller struct {
 	http.Client
 	base  string
 	dials atomic.Int64
+	ends  atomic.Int64 // answers of HTTP/1.1 that were said to be the last ones of their connection
+	mu    sync.Mutex
+	quic  []*quic.Conn // all that were opened; the library forgets those on which a request has failed
+}
+
+// leave closes the client's connections.
+func (c *caller) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, q := range c.quic {
+		_ = q.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") // it never fails
+	}
+	c.CloseIdleConnections()
 }
 
 func (h *house) caller(t *testing.T, way string) *caller {
@@ -185,7 +198,13 @@ func (h *house) caller(t *testing.T, way string) *caller {
 		own := &http3.Transport{TLSClientConfig: h.trust(), DisableCompression: true}
 		own.Dial = func(ctx context.Context, address string, conf *tls.Config, q *quic.Config) (*quic.Conn, error) {
 			c.dials.Add(1)
-			return quic.DialAddr(ctx, address, conf, q)
+			conn, err := quic.DialAddr(ctx, address, conf, q)
+			if err == nil {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.quic = append(c.quic, conn)
+			}
+			return conn, err
 		}
 		t.Cleanup(func() { _ = own.Close() }) // the gateway may have closed it before
 		c.Transport = own
@@ -224,6 +243,9 @@ func (c *caller) post(path string) (status int, body string, err error) {
 		return 0, "", err
 	}
 	defer answer.Body.Close()
+	if answer.Close {
+		c.ends.Add(1)
+	}
 	b, err := io.ReadAll(answer.Body)
 	return answer.StatusCode, string(b), err
 }
@@ -310,7 +332,7 @@ func (f *flow) end() {
 	close(f.stop)
 	f.group.Wait()
 	for _, c := range f.callers {
-		c.CloseIdleConnections()
+		c.leave()
 	}
 }
 
@@ -318,21 +340,38 @@ func (f *flow) end() {
 func (f *flow) flawless(t *testing.T, dials int64) {
 	t.Helper()
 	f.end()
-	var opened int64
+	var opened, said int64
 	for _, c := range f.callers {
 		opened += c.dials.Load()
+		said += c.ends.Load()
 	}
 	if len(f.wrong) > 0 {
 		t.Errorf("%s: %d wrong of %d, such as %v", f.way, len(f.wrong), f.good.Load(), errors.Join(f.wrong[:min(5, len(f.wrong))]...))
 	}
 	if opened > dials {
-		t.Errorf("%s: %d connections were opened, where %d are enough: healthy ones were closed", f.way, opened, dials)
+		t.Errorf("%s: %d connections were opened, where %d are enough: healthy ones were closed, %d of them with a word", f.way, opened,
+			dials, said)
 	}
 	t.Logf("%s: %d requests, the slowest after %v", f.way, f.good.Load(), time.Duration(f.slowest.Load()))
 }
 
 // peakKiB returns the most memory that the process has ever held.
 func (p *process) peakKiB(t *testing.T) int { t.Helper(); return p.memory(t, "VmHWM") }
+
+// idles is what the gateway holds while nothing happens, once all of it has started.
+func (g *gateway) idles(t *testing.T) (h holds) {
+	t.Helper()
+	const looks = 5
+	same := 0
+	eventually(t, "all has started", func() (bool, string) {
+		now := g.holds(t)
+		if same++; now != h {
+			h, same = now, 0
+		}
+		return same >= looks, fmt.Sprintf("%+v", now)
+	})
+	return h
+}
 
 // rests waits until the gateway holds no more than it did. Workers of HTTP/2 that wait for streams, of which there is a
 // bounded number, and idle connections to upstreams do not count.
@@ -346,7 +385,8 @@ func (h *house) rests(t *testing.T, before holds) {
 		}
 		dump := h.goroutineDump()
 		for _, group := range goroutineGroup.FindAllStringSubmatch(dump, -1) {
-			if strings.Contains(group[2], "h2.(*workers).work") && !strings.Contains(group[2], "job.run") || strings.Contains(group[2], "h2/client.") {
+			waits := strings.Contains(group[2], "h2.(*workers).work") && !strings.Contains(group[2], "job.run")
+			if waits || strings.Contains(group[2], "h2/client.") {
 				n, _ := strconv.Atoi(group[1])
 				spare += n
 			}

@@ -54,7 +54,7 @@ func TestOneHostileClientCostsTheOthersNothing(t *testing.T) {
 			s := startServicesBehind(t)
 			h := startHouse(t, doorsWith("${TLS}", fmt.Sprintf(", handshake_timeout: %v", shortTime),
 				"${SECURE_SETTINGS}", fmt.Sprintf("limits: {body_timeout: %v, header_timeout: %v}", shortTime, shortTime)), s.places...)
-			before := h.holds(t)
+			before := h.idles(t)
 			good := []*flow{h.flow(t, "h1", 1, 5*time.Millisecond), h.flow(t, "h2", 1, 5*time.Millisecond)}
 			for _, f := range good {
 				f.goes(t, 10)

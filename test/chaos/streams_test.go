@@ -185,13 +185,14 @@ func (h *house) grpcLasting(t *testing.T) *lasting {
 		}
 		return err
 	}, func() error {
+		defer conn.Close()
 		if err := s.CloseSend(); err != nil {
 			return err
 		}
 		if err := s.RecvMsg(&wrapperspb.StringValue{}); !errors.Is(err, io.EOF) {
 			return fmt.Errorf("the stream ends with %w", err)
 		}
-		return conn.Close()
+		return nil
 	}}
 }
 

@@ -17,6 +17,7 @@ type pump struct {
 	client       exchange.Interrupter // unblocks a read of the client's body
 	mu           sync.Mutex
 	answered     bool // under mu: the reply's head is here
+	halted       bool // under mu: nobody wants the body any more
 	done         chan struct{}
 	err          error // valid after done
 	clientFailed bool  // the body could not be read, as opposed to written
@@ -36,7 +37,7 @@ func (p *pump) run(x *exchange.Exchange, body exchange.Body, plan *Plan) {
 		p.await(plan)
 		return
 	}
-	if p.clientFailed {
+	if p.clientFailed = p.clientFailed && !p.stopped(); p.clientFailed { // or it was we who ended the reading
 		p.conn.Interrupt() // no reply to wait for: the request will never be complete
 	}
 }
@@ -135,10 +136,19 @@ func (p *pump) stop() error {
 		return p.err
 	default:
 	}
+	p.mu.Lock()
+	p.halted = true
+	p.mu.Unlock()
 	p.conn.Interrupt()
 	p.client.Interrupt()
 	<-p.done
 	return p.err
+}
+
+func (p *pump) stopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.halted
 }
 
 // piecesOf returns a function that returns the next piece of a body, without a copy if the reader can do that.

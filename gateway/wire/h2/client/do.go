@@ -70,7 +70,7 @@ func (c *Call) begin(x *exchange.Exchange, conn *Conn) (sent bool, err error) {
 	o.next += 2
 	o.section(id, o.request(&x.Request, c.plan, c.host), bare)
 	c.here = true
-	if sent = bare; !bare && c.whole && !c.tunnel && conn.affordAll(c) {
+	if sent = bare; !bare && c.whole && !c.tunnel && c.pump == nil && conn.affordAll(c) { // a pump has its own way to send again
 		sent = true
 		o.body(id, c.body, trailer.Len() == 0)
 		if trailer.Len() > 0 {

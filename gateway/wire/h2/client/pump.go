@@ -197,10 +197,17 @@ func (p *pump) copy(body exchange.Body) (sent int64, err error) {
 		case ended:
 			return sent, p.end()
 		case err != nil:
-			p.clientFailed = true
+			p.clientFailed = !p.stopped() // else it was we who ended the reading
 			return sent, err
 		}
 	}
+}
+
+// stopped reports whether nobody wants the body any more.
+func (p *pump) stopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.halted
 }
 
 // push sends a piece, on another connection if the call has moved.
