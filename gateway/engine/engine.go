@@ -28,7 +28,7 @@ type Engine struct {
 // Current returns the snapshot by which new exchanges are carried; nil before the first Swap.
 func (e *Engine) Current() *Snapshot { return e.current.Load() }
 
-// Entrance is where the exchanges of one listener come in. It implements h1.Handler.
+// Entrance is where the exchanges of one listener come in. It implements exchange.Handler.
 type Entrance struct {
 	Engine *Engine
 	Door   atomic.Pointer[Door]

@@ -16,20 +16,14 @@ import (
 
 	"headgate/gateway/exchange"
 	"headgate/internal/clock"
+	"headgate/internal/crowd"
 	"headgate/internal/metric"
 	"headgate/internal/sock"
 )
 
-// Handler carries one exchange from its request to the end of its reply, which it sends through x.Wire.
-type Handler interface {
-	Serve(x *exchange.Exchange)
-	// Refuse answers and records a request that is not acceptable; x.Err says why.
-	Refuse(x *exchange.Exchange)
-}
-
 // Env is what a server is made with.
 type Env struct {
-	Handler Handler
+	Handler exchange.Handler
 	Sweeper *sock.Sweeper
 	Clock   clock.Clock
 	Log     *slog.Logger
@@ -67,8 +61,7 @@ type Server struct {
 	closing  atomic.Bool
 	date     atomic.Pointer[date]
 	shards   atomic.Uint32
-	conns    sync.Map // *conn -> struct{}
-	open     sync.WaitGroup
+	conns    crowd.Of[*conn]
 	unbound  sync.Once
 
 	mu      sync.Mutex
@@ -180,13 +173,7 @@ func (s *Server) listen() (*quic.EarlyListener, error) {
 func (s *Server) serve(q *quic.Conn) {
 	v, _ := q.Context().Value(visitKey{}).(*visit)
 	c := &conn{server: s, quic: q, shard: s.shards.Add(1), visit: v}
-	s.open.Add(1)
-	s.conns.Store(c, struct{}{})
-	go func() {
-		defer s.open.Done()
-		defer s.conns.Delete(c)
-		c.serve()
-	}()
+	s.conns.Go(c, c.serve)
 }
 
 // describe makes of a connection's state what exchanges see.
@@ -212,7 +199,7 @@ func (s *Server) violation(v *violation) {
 // Announce asks clients for no more requests on the connections that they have.
 func (s *Server) Announce() {
 	s.draining.Store(true)
-	for c := range s.all() {
+	for c := range s.conns.All() {
 		c.announceServed()
 	}
 }
@@ -230,7 +217,7 @@ func (s *Server) Close() error {
 // Drain makes every connection end after what it carries. Requests that are on their way are still taken for a moment.
 func (s *Server) Drain() {
 	s.draining.Store(true)
-	for c := range s.all() {
+	for c := range s.conns.All() {
 		c.drain()
 	}
 }
@@ -238,33 +225,11 @@ func (s *Server) Drain() {
 // Wait returns when every connection of a closed server has ended, and closes its socket; those that have not when the
 // context is done are cut off.
 func (s *Server) Wait(ctx context.Context) (cut int) {
-	ended := make(chan struct{})
-	go func() {
-		s.open.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		for c := range s.all() {
-			cut++
-			c.cut()
-		}
-		<-ended
-	}
+	cut = s.conns.Wait(ctx, (*conn).cut)
 	s.unbound.Do(func() {
 		if err := errors.Join(s.transport.Close(), s.socket.Close()); err != nil {
 			s.Log.Warn("a socket did not close cleanly", "listener", s.Name(), "error", err)
 		}
 	})
 	return cut
-}
-
-func (s *Server) all() func(func(*conn) bool) {
-	return func(yield func(*conn) bool) {
-		s.conns.Range(func(k, _ any) bool {
-			c, ok := k.(*conn)
-			return ok && yield(c)
-		})
-	}
 }
