@@ -18,7 +18,8 @@ var update = flag.Bool("update", false, "write docs/reference/metrics.md")
 
 var (
 	metricName = regexp.MustCompile(`"(headgate_[a-z0-9_]+)"`)
-	metricHelp = regexp.MustCompile(`"(headgate_[a-z0-9_]+)",\s*"([^"]+)"`)
+	metricHelp = regexp.MustCompile(`"(headgate_[a-z0-9_]+)",\s*"([^"]+(?:"\s*\+\s*"[^"]+)*)"`)
+	textBreak  = regexp.MustCompile(`"\s*\+\s*"`) // inside a help text of two lines
 )
 
 // productFiles yields path and text of every source file of the product.
@@ -48,7 +49,8 @@ func TestMetricsReferenceIsFresh(t *testing.T) {
 	rows := map[string]string{}
 	for path, text := range productFiles(t) {
 		for _, m := range metricHelp.FindAllStringSubmatch(text, -1) {
-			rows[m[1]] = fmt.Sprintf("| `%s` | %s | %s |\n", m[1], m[2], filepath.ToSlash(filepath.Dir(path)))
+			help := textBreak.ReplaceAllString(m[2], "")
+			rows[m[1]] = fmt.Sprintf("| `%s` | %s | %s |\n", m[1], help, filepath.ToSlash(filepath.Dir(path)))
 		}
 		for _, m := range metricName.FindAllStringSubmatch(text, -1) {
 			if rows[m[1]] == "" {

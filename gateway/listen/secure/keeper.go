@@ -44,9 +44,12 @@ type Keeper struct {
 // New returns a Keeper that holds nothing yet.
 func New(o Options) *Keeper {
 	k := &Keeper{options: o, pairs: map[files]*pair{}, bundles: map[string]*bundle{}, terms: map[*Terms]bool{}}
-	const help = "Changes of the files of certificates and authorities, by whether they are used (taken) or the old ones stay (refused)."
-	k.taken = o.Metrics.Counter("headgate_certificate_changes_total", help, metric.Label{Name: "result", Value: "taken"})
-	k.refused = o.Metrics.Counter("headgate_certificate_changes_total", help, metric.Label{Name: "result", Value: "refused"})
+	changes := func(result string) *metric.Counter {
+		return o.Metrics.Counter("headgate_certificate_changes_total",
+			"Changes of the files of certificates and authorities, by whether they are used (taken) or the old ones stay (refused).",
+			metric.Label{Name: "result", Value: result})
+	}
+	k.taken, k.refused = changes("taken"), changes("refused")
 	o.Metrics.Collect("certificates", k.collect)
 	return k
 }
