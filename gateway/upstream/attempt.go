@@ -26,7 +26,8 @@ func (a *attempt) run() (Call, error) {
 	var err error
 	for fresh, same := false, false; a.x.Usage.Attempts < a.most(); {
 		previous := a.target
-		if a.target = a.upstream.balance.pick(a.upstream.env.Sweeper.Coarse(), previous, same); a.target == nil {
+		same = same && !previous.gone.Load()
+		if a.target = a.upstream.set.Load().balance.pick(a.upstream.env.Sweeper.Coarse(), previous, same); a.target == nil {
 			err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
 			break
 		}
@@ -128,10 +129,10 @@ func (a *attempt) again(err error, reused bool) bool {
 	if !errors.As(err, &e) || !e.Retry {
 		return false
 	}
-	targets := len(a.upstream.targets)
+	targets := len(a.upstream.set.Load().targets)
 	switch e.Code { // not sent there: worth a try where there is somebody else to ask
 	case exchange.UpstreamUnreachable, exchange.UpstreamBusy:
-		return targets > 1 && a.suitsAll()
+		return (targets > 1 || a.target.gone.Load()) && a.suitsAll()
 	case exchange.UpstreamUntrusted: // which will not be another answer the second time
 		return a.x.Usage.Attempts < targets && a.suitsAll()
 	}

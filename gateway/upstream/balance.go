@@ -14,6 +14,8 @@ type balancer interface {
 
 func newBalancer(name string, targets []*target, random func() uint64) balancer {
 	switch {
+	case len(targets) == 0:
+		return none{}
 	case len(targets) == 1:
 		return single{targets[0]}
 	case name == "round-robin":
@@ -22,12 +24,17 @@ func newBalancer(name string, targets []*target, random func() uint64) balancer 
 	return &leastLatency{candidates{targets}, random}
 }
 
+// none is an upstream whose targets are not known yet.
+type none struct{}
+
+func (none) pick(time.Duration, *target, bool) *target { return nil }
+
 // single is an upstream of one target, which is asked whatever is known about it: an error of its own says more than
 // ours would.
 type single struct{ target *target }
 
 func (s single) pick(time.Duration, *target, bool) *target {
-	if s.target.weight == 0 {
+	if s.target.weight.Load() == 0 {
 		return nil
 	}
 	return s.target
@@ -46,11 +53,11 @@ func (c candidates) from(i int, now time.Duration, avoid *target) *target {
 		}
 	}
 	for k := range n {
-		if t := c.targets[(i+k)%n]; t != avoid && t.weight > 0 {
+		if t := c.targets[(i+k)%n]; t != avoid && t.weight.Load() > 0 {
 			return t
 		}
 	}
-	if avoid != nil && avoid.weight > 0 {
+	if avoid != nil && avoid.weight.Load() > 0 {
 		return avoid
 	}
 	return nil
@@ -94,7 +101,7 @@ func (t *target) cost(now time.Duration) float64 {
 	case waiting == 0 && idle > float64(time.Second):
 		latency *= math.Exp(-idle / float64(latencyMemory))
 	}
-	return (latency + float64(time.Microsecond)/float64(time.Second)) * float64(waiting+1) / float64(t.weight)
+	return (latency + float64(time.Microsecond)/float64(time.Second)) * float64(waiting+1) / float64(t.weight.Load())
 }
 
 // roundRobin goes through a circle in which each target stands as often as its weight, spread evenly (smooth weighted
@@ -112,8 +119,8 @@ func newRoundRobin(targets []*target) *roundRobin {
 	b := &roundRobin{candidates: candidates{targets}}
 	var total, divisor int64
 	for _, t := range targets {
-		total += t.weight
-		divisor = gcd(divisor, t.weight)
+		total += t.weight.Load()
+		divisor = gcd(divisor, t.weight.Load())
 	}
 	if total == 0 {
 		return b
@@ -122,7 +129,7 @@ func newRoundRobin(targets []*target) *roundRobin {
 	for range min(total/divisor, maxCircle) {
 		best := 0
 		for i, t := range targets {
-			current[i] += t.weight
+			current[i] += t.weight.Load()
 			if current[i] > current[best] {
 				best = i
 			}

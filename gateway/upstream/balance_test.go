@@ -38,7 +38,8 @@ func simulate(
 		}
 		u = build(t, e, config(change, addresses...))
 		random := rand.New(rand.NewPCG(1, 2))
-		u.balance = newBalancer(u.config.Balance, u.targets, random.Uint64)
+		all := u.set.Load().targets
+		u.set.Store(&set{all, newBalancer(u.config.Balance, all, random.Uint64)})
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { _ = e.Sweeper.Run(ctx) }()
 		shares = make([][10]int, len(targets))
@@ -46,8 +47,8 @@ func simulate(
 		for n := range int(lasts.Seconds() * float64(rate)) {
 			time.Sleep(time.Second / time.Duration(rate))
 			age := time.Since(began)
-			chosen := u.balance.pick(e.Sweeper.Coarse(), nil, false)
-			i := slices.Index(u.targets, chosen)
+			chosen := u.set.Load().balance.pick(e.Sweeper.Coarse(), nil, false)
+			i := slices.Index(u.set.Load().targets, chosen)
 			shares[i][min(int(10*age/lasts), 9)]++
 			takes, status := targets[i](age)
 			jitter := time.Duration(n%7) * takes / 20
@@ -163,7 +164,7 @@ func TestNobodyWithAWeight(t *testing.T) {
 					m.Targets[i].Weight = 0
 				}
 			}, []string{"a:1", "b:1", "c:1"}[:n]...))
-			if got := u.balance.pick(0, nil, false); got != nil {
+			if got := u.set.Load().balance.pick(0, nil, false); got != nil {
 				t.Errorf("%s of %d: %s", balance, n, got.end.address)
 			}
 			if _, code := send(t, u, ask("GET")); code != "no_target" {
@@ -176,6 +177,12 @@ func TestNobodyWithAWeight(t *testing.T) {
 	}
 }
 
+func weighing(weight int64, address string) *target {
+	t := &target{end: endpoint{address: address}}
+	t.weight.Store(weight)
+	return t
+}
+
 // In every full circle each target comes exactly as often as its weight says.
 func TestRoundRobinIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -183,7 +190,7 @@ func TestRoundRobinIsExact(t *testing.T) {
 		var targets []*target
 		var total, divisor int64
 		for _, w := range weights {
-			targets = append(targets, &target{weight: w})
+			targets = append(targets, weighing(w, ""))
 			total, divisor = total+w, gcd(divisor, w)
 		}
 		b := newRoundRobin(targets)
@@ -208,9 +215,7 @@ func TestRoundRobinIsExact(t *testing.T) {
 }
 
 func TestRoundRobinIsSpreadEvenly(t *testing.T) {
-	a := &target{weight: 5, end: endpoint{address: "a"}}
-	b, c := &target{weight: 1, end: endpoint{address: "b"}}, &target{weight: 1, end: endpoint{address: "c"}}
-	r := newRoundRobin([]*target{a, b, c})
+	r := newRoundRobin([]*target{weighing(5, "a"), weighing(1, "b"), weighing(1, "c")})
 	var got strings.Builder
 	for range 14 {
 		got.WriteString(r.pick(0, nil, false).end.address)
@@ -221,7 +226,7 @@ func TestRoundRobinIsSpreadEvenly(t *testing.T) {
 }
 
 func TestACircleIsBounded(t *testing.T) {
-	r := newRoundRobin([]*target{{weight: 999_983}, {weight: 999_979}})
+	r := newRoundRobin([]*target{weighing(999_983, "a"), weighing(999_979, "b")})
 	if len(r.circle) > maxCircle {
 		t.Errorf("%d places", len(r.circle))
 	}
@@ -230,13 +235,13 @@ func TestACircleIsBounded(t *testing.T) {
 func TestWhoIsChosenWhenSomeAreOut(t *testing.T) {
 	for _, balance := range []string{"least-latency", "round-robin"} {
 		u := build(t, env(io.Discard), config(func(m *model.Upstream) { m.Balance = balance }, "a:1", "b:1", "c:1"))
-		a, b, c := u.targets[0], u.targets[1], u.targets[2]
+		a, b, c := u.set.Load().targets[0], u.set.Load().targets[1], u.set.Load().targets[2]
 		picks := func(avoid *target) (got string) {
 			seen := map[string]bool{}
 			for range 200 {
-				seen[u.balance.pick(0, avoid, false).end.address[:1]] = true
+				seen[u.set.Load().balance.pick(0, avoid, false).end.address[:1]] = true
 			}
-			for _, t := range u.targets {
+			for _, t := range u.set.Load().targets {
 				if seen[t.end.address[:1]] {
 					got += t.end.address[:1]
 				}
@@ -258,11 +263,12 @@ func TestWhoIsChosenWhenSomeAreOut(t *testing.T) {
 		check("a, which was left, failed just now", picks(a), "bc") // fail-open
 		a.down.Store(true)
 		check("none is left", picks(nil), "abc") // fail-open
-		if got := u.balance.pick(0, b, true); got != b {
+		if got := u.set.Load().balance.pick(0, b, true); got != b {
 			t.Errorf("%s: the same was wanted, got %s", balance, got.end.address)
 		}
-		b.weight, c.weight = 0, 0
-		if got := u.balance.pick(0, a, false); got != a {
+		b.weight.Store(0)
+		c.weight.Store(0)
+		if got := u.set.Load().balance.pick(0, a, false); got != a {
 			t.Errorf("%s: a is the only one with a weight, got %v", balance, got)
 		}
 	}

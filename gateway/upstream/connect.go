@@ -8,7 +8,7 @@ import (
 )
 
 // Raw reports whether the targets carry bytes and no HTTP (tcp:// and tls://): such an upstream is for TCP listeners only.
-func (u *Upstream) Raw() bool { return u.targets[0].end.raw }
+func (u *Upstream) Raw() bool { return u.raw }
 
 // Dial opens a connection to a target for bytes that are not ours to understand, as TCP listeners do: chosen as for a
 // request, with its PROXY header and its TLS handshake made, and told in x.Usage. A target that cannot be reached is
@@ -22,7 +22,7 @@ func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err
 	var t *target
 	for x.Usage.Attempts < maxAttempts {
 		previous := t
-		if t = u.balance.pick(u.env.Sweeper.Coarse(), previous, false); t == nil {
+		if t = u.set.Load().balance.pick(u.env.Sweeper.Coarse(), previous, false); t == nil {
 			return nil, nil, &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
 		}
 		if t == previous { // nobody else to ask

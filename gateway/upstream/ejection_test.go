@@ -49,7 +49,7 @@ func (t *target) out() bool { return !t.available(t.upstream.env.Sweeper.Coarse(
 
 func TestATargetIsEjectedAfterFailuresInARow(t *testing.T) {
 	ejecting(t, 2, 50, func(u *Upstream, log *buffer) {
-		a := u.targets[0]
+		a := u.set.Load().targets[0]
 		a.fails(2)
 		a.answers(200)
 		a.fails(2)
@@ -77,7 +77,7 @@ func TestATargetIsEjectedAfterFailuresInARow(t *testing.T) {
 
 func TestEjectionsInARowLastLongerUpToTenTimes(t *testing.T) {
 	ejecting(t, 2, 50, func(u *Upstream, _ *buffer) {
-		a := u.targets[0]
+		a := u.set.Load().targets[0]
 		pause := func() time.Duration {
 			a.fails(3)
 			return time.Duration(a.until.Load()) - u.env.Sweeper.Coarse()
@@ -101,7 +101,7 @@ func TestNoMoreThanAShareIsEjected(t *testing.T) {
 	} {
 		ejecting(t, test.targets, test.percent, func(u *Upstream, _ *buffer) {
 			out := 0
-			for _, target := range u.targets {
+			for _, target := range u.set.Load().targets {
 				target.fails(10)
 				if target.out() {
 					out++
@@ -110,7 +110,7 @@ func TestNoMoreThanAShareIsEjected(t *testing.T) {
 			if out != test.want {
 				t.Errorf("%d of %d with max_percent %d, want %d", out, test.targets, test.percent, test.want)
 			}
-			if u.balance.pick(u.env.Sweeper.Coarse(), nil, false) == nil {
+			if u.set.Load().balance.pick(u.env.Sweeper.Coarse(), nil, false) == nil {
 				t.Error("nobody is asked any more")
 			}
 		})
@@ -145,7 +145,7 @@ func TestWhatCountsAsAFailureOfATarget(t *testing.T) {
 		{"something else", errors.New("something else"), 0, false, false},
 	} {
 		ejecting(t, 2, 50, func(u *Upstream, _ *buffer) {
-			a := u.targets[0]
+			a := u.set.Load().targets[0]
 			a.judge(&exchange.Exchange{Reply: exchange.Reply{Status: test.status}}, test.err, test.reused, time.Millisecond)
 			if got := a.failures.Load() == 1; got != test.counts {
 				t.Errorf("%s counts: %v", test.name, got)

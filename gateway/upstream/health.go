@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"headgate/config/model"
@@ -17,45 +16,38 @@ import (
 // maxProbeBody is how much of a probe's answer is read, so that its connection can be used again.
 const maxProbeBody = 64 << 10
 
-// probes asks every target at an interval whether it is well.
-type probes struct {
-	upstream *Upstream
-	mu       sync.Mutex
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
-}
-
 // probe asks one target in one way, over connections of its own. A new one is made when the target's identity changes.
 type probe interface {
 	ask(ctx context.Context) error
 	close()
 }
 
-func (p *probes) start() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cancel != nil {
+// watch begins to ask every target at an interval whether it is well.
+func (u *Upstream) watch() {
+	u.changing.Lock()
+	defer u.changing.Unlock()
+	if u.config.Health == nil || u.watching {
 		return
 	}
+	u.watching = true
+	for _, t := range u.set.Load().targets {
+		t.watch()
+	}
+}
+
+// watch begins to ask the target.
+func (t *target) watch() {
 	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel = cancel
-	for _, t := range p.upstream.targets {
-		p.running.Go(func() { p.watch(ctx, t) })
-	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		t.probe(ctx)
+	}()
+	t.unwatch = func() { cancel(); <-ended }
 }
 
-func (p *probes) stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cancel != nil {
-		p.cancel()
-		p.running.Wait()
-		p.cancel = nil
-	}
-}
-
-func (p *probes) watch(ctx context.Context, t *target) {
-	h := p.upstream.config.Health
+func (t *target) probe(ctx context.Context) {
+	h := t.upstream.config.Health
 	ticker := time.NewTicker(h.Interval)
 	defer ticker.Stop()
 	through := t.pool.Load()

@@ -10,8 +10,8 @@ import (
 // under the old identity is used to its end and then closed, and sessions under it are not resumed. A file that is wrong
 // changes nothing but what operators see.
 func (u *Upstream) renew() {
-	u.renewing.Lock()
-	defer u.renewing.Unlock()
+	u.changing.Lock()
+	defer u.changing.Unlock()
 	old := u.identity.Load()
 	if u.closed || !old.changed() {
 		return
@@ -25,7 +25,7 @@ func (u *Upstream) renew() {
 		return
 	}
 	u.identity.Store(id)
-	for _, t := range u.targets {
+	for _, t := range u.set.Load().targets {
 		t.pool.Swap(newPool(t, id)).close()
 	}
 	u.env.Log.Info("the files for TLS with targets were read again")
@@ -49,14 +49,12 @@ func (u *Upstream) warn() {
 	}
 }
 
-// shut closes the pools, and those that a renewal would make.
+// shut ends the probes and closes the pools; a renewal makes no others.
 func (u *Upstream) shut() {
-	u.renewing.Lock()
-	defer u.renewing.Unlock()
-	u.closed = true
-	for _, t := range u.targets {
-		t.pool.Load().close()
-	}
+	u.changing.Lock()
+	defer u.changing.Unlock()
+	u.closed, u.watching = true, false
+	retire(u.set.Load().targets)
 }
 
 // CertificateStatus is what operators see of the certificate that an upstream shows to its targets.

@@ -38,14 +38,14 @@ func (u *Upstream) Status() Status {
 	id := u.identity.Load()
 	s := Status{Name: u.Name, Balance: u.config.Balance, Certificate: u.certificate(), Problem: id.problem}
 	now := u.env.Sweeper.Coarse()
-	for _, t := range u.targets {
+	for _, t := range u.set.Load().targets {
 		ts := TargetStatus{
-			Address: t.end.address, Weight: t.weight, State: "available", InFlight: t.inFlight.Load(), Idle: t.pool.Load().idle.len(),
+			Address: t.end.address, Weight: t.weight.Load(), State: "available", InFlight: t.inFlight.Load(), Idle: t.pool.Load().idle.len(),
 			Failures: t.failures.Load(), LatencyMS: math.Float64frombits(t.latency.Load()) * 1000,
 		}
 		t.transport(&ts, id)
 		switch until := time.Duration(t.until.Load()); {
-		case t.weight == 0:
+		case t.weight.Load() == 0:
 			ts.State = "off"
 		case t.down.Load():
 			ts.State = "unhealthy"

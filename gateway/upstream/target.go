@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"headgate/config/model"
 	"headgate/gateway/exchange"
 	"headgate/gateway/wire/h1"
 )
@@ -16,7 +15,7 @@ type target struct {
 	upstream *Upstream
 	end      endpoint
 	version  version
-	weight   int64
+	weight   atomic.Int64
 	plan     h1.Plan
 	pool     atomic.Pointer[pool]
 
@@ -28,11 +27,14 @@ type target struct {
 	until     atomic.Int64  // ejected until, on the coarse clock
 	down      atomic.Bool   // its probes say so
 	why       atomic.Pointer[string]
+	gone      atomic.Bool // not in the set any more
+	unwatch   func()      // stops its probe and waits; under Upstream.changing; nil: there is none
 }
 
-func newTarget(u *Upstream, m model.Target, e endpoint) *target {
+func newTarget(u *Upstream, weight int, e endpoint) *target {
 	c := &u.config
-	t := &target{upstream: u, end: e, version: versionOf(e, c.Protocol), weight: int64(m.Weight)}
+	t := &target{upstream: u, end: e, version: versionOf(e, c.Protocol)}
+	t.weight.Store(int64(weight))
 	t.plan = h1.Plan{Limits: &replyLimits, Target: e.address, Response: c.Timeouts.Response, Idle: c.Timeouts.Idle}
 	switch c.Host {
 	case "pass":
@@ -86,7 +88,7 @@ const (
 // sample feeds the moving average. It jumps to a peak at once and comes down slowly (peak EWMA, as in Finagle). Updates
 // that race lose one of each other, which does no harm.
 func (t *target) sample(took time.Duration) {
-	if len(t.upstream.targets) == 1 {
+	if len(t.upstream.set.Load().targets) == 1 {
 		return // nothing to choose from
 	}
 	now := int64(t.upstream.env.Sweeper.Coarse())
@@ -121,16 +123,16 @@ func (t *target) failed(took time.Duration) {
 
 // available reports whether the target takes new requests.
 func (t *target) available(now time.Duration) bool {
-	return t.weight > 0 && !t.down.Load() && now >= time.Duration(t.until.Load())
+	return t.weight.Load() > 0 && !t.down.Load() && now >= time.Duration(t.until.Load())
 }
 
 // mayEject holds ejections to the share that the document allows.
 func (u *Upstream) mayEject() bool {
-	now, out := u.env.Sweeper.Coarse(), 1
-	for _, t := range u.targets {
+	now, out, targets := u.env.Sweeper.Coarse(), 1, u.set.Load().targets
+	for _, t := range targets {
 		if now < time.Duration(t.until.Load()) {
 			out++
 		}
 	}
-	return out*100 <= u.config.Ejection.MaxShare*len(u.targets)
+	return out*100 <= u.config.Ejection.MaxShare*len(targets)
 }

@@ -4,7 +4,6 @@ package upstream
 import (
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 
@@ -29,13 +28,13 @@ type Upstream struct {
 	Name       string
 	config     model.Upstream
 	env        Env
-	targets    []*target
-	balance    balancer
-	probes     *probes
+	set        atomic.Pointer[set]
+	raw        bool // carries bytes and no HTTP
 	handshakes handshakes
 	identity   atomic.Pointer[identity]
-	renewing   sync.Mutex // held while the identity is replaced
-	closed     bool       // under renewing
+	changing   sync.Mutex // held while the identity, the set or what is watched is replaced
+	closed     bool       // under changing, as is
+	watching   bool       // whether targets are probed
 }
 
 const (
@@ -62,13 +61,12 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 		return nil, err
 	}
 	u.identity.Store(id)
+	u.raw = ends[0].raw
+	targets := make([]*target, len(m.Targets))
 	for i, t := range m.Targets {
-		u.targets = append(u.targets, newTarget(u, t, ends[i]))
+		targets[i] = newTarget(u, t.Weight, ends[i])
 	}
-	u.balance = newBalancer(m.Balance, u.targets, rand.Uint64)
-	if m.Health != nil {
-		u.probes = &probes{upstream: u}
-	}
+	u.set.Store(u.newSet(targets))
 	return u, nil
 }
 
@@ -78,16 +76,11 @@ func (u *Upstream) Start() {
 	u.renew()
 	u.warn()
 	u.env.Metrics.Collect("upstream/"+u.Name, u.collect)
-	if u.probes != nil {
-		u.probes.start()
-	}
+	u.watch()
 }
 
 // Close stops the probes and closes idle connections. Calls that still run end by themselves.
 func (u *Upstream) Close() error {
-	if u.probes != nil {
-		u.probes.stop()
-	}
 	u.env.Metrics.Collect("upstream/"+u.Name, nil)
 	u.shut()
 	return nil
@@ -97,7 +90,7 @@ func (u *Upstream) Close() error {
 // called every few seconds.
 func (u *Upstream) Tidy() {
 	u.renew()
-	for _, t := range u.targets {
+	for _, t := range u.set.Load().targets {
 		t.pool.Load().prune(u.env.Sweeper.Coarse() - u.config.Pool.IdleTimeout)
 	}
 }
