@@ -20,6 +20,7 @@ import (
 	"headgate/gateway/listen/secure"
 	"headgate/gateway/record"
 	"headgate/gateway/upstream"
+	"headgate/gateway/upstream/discover"
 	"headgate/gateway/wire/tunnel"
 	"headgate/internal/clock"
 	"headgate/internal/counter"
@@ -57,10 +58,12 @@ func newParts(c clock.Clock, log *slog.Logger) *parts {
 	p.secure = secure.New(secure.Options{Clock: c, Log: log, Metrics: p.metrics, Random: rand.Reader, Extend: p.trust.extensions()})
 	p.compiler = compile.New(compile.Options{
 		Kinds: policies.Catalog(), Clock: c, Log: log, Metrics: p.metrics, Counters: counter.NewLocal(), Expr: p.expr, Record: p.record,
-		HTTP:     &http.Client{Timeout: outboundTimeout},
-		Upstream: upstream.Env{Sweeper: p.sweeper, Clock: c, Log: log, Metrics: p.metrics},
-		Tunnels:  p.tunnels,
-		Secure:   p.secure,
+		HTTP: &http.Client{Timeout: outboundTimeout},
+		Upstream: upstream.Env{
+			Sweeper: p.sweeper, Clock: c, Log: log, Metrics: p.metrics, Discovered: discover.NewStore(discoveryFolder()),
+		},
+		Tunnels: p.tunnels,
+		Secure:  p.secure,
 	})
 	p.guard = guard.New(guard.Options{
 		Clock: c, Log: log, Metrics: p.metrics, Machine: guard.Linux{Files: os.DirFS("/")}, Fixed: os.Getenv("GOMEMLIMIT") != "",

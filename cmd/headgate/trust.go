@@ -101,16 +101,31 @@ const stateVariable = "HEADGATE_STATE"
 
 // authorityFolder is where the node's own authority is: the same for every document, so that it is trusted once.
 func authorityFolder() (string, error) {
-	state := os.Getenv(stateVariable)
-	if state == "" {
-		config, err := os.UserConfigDir()
-		if err != nil {
-			return "", fmt.Errorf("there is no folder for the internal authority: set %s to one that only the gateway may read (%w)",
-				stateVariable, err)
-		}
-		state = filepath.Join(config, "headgate")
+	state, err := stateFolder()
+	if err != nil {
+		return "", fmt.Errorf("there is no folder for the internal authority: set %s to one that only the gateway may read (%w)",
+			stateVariable, err)
 	}
 	return filepath.Join(state, "authority"), nil
+}
+
+// stateFolder is where a node keeps what is its own.
+func stateFolder() (string, error) {
+	if state := os.Getenv(stateVariable); state != "" {
+		return state, nil
+	}
+	config, err := os.UserConfigDir()
+	return filepath.Join(config, "headgate"), err
+}
+
+// discoveryFolder is where the last good answers of discovery are; "": there is no place for them, and they are only
+// remembered.
+func discoveryFolder() string {
+	state, err := stateFolder()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(state, "discovery")
 }
 
 func openAuthority(c clock.Clock) (*authority.Authority, error) {

@@ -69,7 +69,7 @@ func (l *ListenerLimits) SetDefaults() {
 
 // Upstream is a service: one or more targets that answer alike.
 type Upstream struct {
-	Targets  []Target `yaml:"targets" required:"true" doc:"Where the service answers: URLs, or {url, weight}."`
+	Targets  []Target `yaml:"targets" min:"1" doc:"Where the service answers: URLs, or {url, weight}. Or discover says who knows."`
 	Balance  string   `yaml:"balance" oneof:"least-latency round-robin" doc:"How a target is chosen. Both respect weights."`
 	Host     string   `yaml:"host" doc:"Host header sent to the service: pass (the client's), target (the target's own), or a fixed name."`
 	Timeouts Timeouts `yaml:"timeouts" doc:"How long to wait for the service."`
@@ -81,6 +81,7 @@ type Upstream struct {
 	TLS      *UpstreamTLS `yaml:"tls" doc:"For https targets: whom to believe, and who we are."`
 	Proxy    string       `yaml:"proxy_protocol" oneof:"off v1 v2" doc:"Tell the target the client's address; such connections are not shared between clients."`
 	HTTP2    HTTP2Out     `yaml:"h2" doc:"Connections over HTTP/2."`
+	Discover *Discover    `yaml:"discover" doc:"Who knows the targets, instead of a list."`
 }
 
 // SetDefaults gives an upstream its defaults.

@@ -267,7 +267,7 @@ func TestTableListsEveryOption(t *testing.T) {
 	}
 	for name, want := range map[string]Row{
 		"upstreams":                      {Type: "map of text or mapping", Doc: "Services that APIs stand in front of."},
-		"upstreams.NAME.targets":         {Type: "list of text or mapping", Required: true},
+		"upstreams.NAME.targets":         {Type: "list of text or mapping", Allowed: "1 or more"},
 		"upstreams.NAME.targets[].url":   {Type: "text", Required: true},
 		"upstreams.NAME.health.interval": {Type: "duration", Default: "5s", Allowed: "100ms to 1h"},
 		"listeners.NAME.limits.head":     {Type: "size", Default: "32KiB", Allowed: "1KiB to 1MiB"},

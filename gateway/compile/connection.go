@@ -64,6 +64,9 @@ func ExplainConnection(s *engine.Snapshot, listener, name string) (Connection, e
 	for _, t := range w.Upstream.Status().Targets {
 		e.Targets = append(e.Targets, t.Address)
 	}
+	if source := w.Upstream.Sought(); source != "" {
+		e.Targets = append(e.Targets, "discovered by "+source)
+	}
 	return e, nil
 }
 

@@ -163,6 +163,9 @@ func (e *Explanation) way(r *engine.Route, x *exchange.Exchange) {
 			e.Targets = append(e.Targets, t.Address)
 		}
 		slices.Sort(e.Targets)
+		if source := r.Upstream.Sought(); source != "" {
+			e.Targets = append(e.Targets, "discovered by "+source)
+		}
 		if r.Rewrite != nil && !r.Rewrite(x) {
 			e.Reason = "the rewritten path could be read in more than one way: such a request is refused"
 			return

@@ -60,6 +60,9 @@ func (j *job) way(listener, upstream string) *engine.Way {
 
 // encrypts reports whether what goes to the upstream is encrypted on the way.
 func encrypts(u model.Upstream) bool {
+	if d := u.Discover; d != nil {
+		return d.Scheme == "https" || d.Scheme == "tls"
+	}
 	return slices.ContainsFunc(u.Targets, func(t model.Target) bool {
 		return strings.HasPrefix(t.URL, "https://") || strings.HasPrefix(t.URL, "tls://")
 	})

@@ -27,7 +27,7 @@ func (a *attempt) run() (Call, error) {
 	for fresh, same := false, false; a.x.Usage.Attempts < a.most(); {
 		previous := a.target
 		same = same && !previous.gone.Load()
-		if a.target = a.upstream.set.Load().balance.pick(a.upstream.env.Sweeper.Coarse(), previous, same); a.target == nil {
+		if a.target = a.upstream.pick(a.x, previous, same); a.target == nil {
 			err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
 			break
 		}

@@ -22,7 +22,7 @@ func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err
 	var t *target
 	for x.Usage.Attempts < maxAttempts {
 		previous := t
-		if t = u.set.Load().balance.pick(u.env.Sweeper.Coarse(), previous, false); t == nil {
+		if t = u.pick(x, previous, false); t == nil {
 			return nil, nil, &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
 		}
 		if t == previous { // nobody else to ask

@@ -104,8 +104,8 @@ func readTargets(m *model.Upstream) ([]endpoint, error) {
 		}
 		ends[i] = e
 	}
-	if len(m.Targets) == 0 {
-		errs = append(errs, decode.At("targets", "an upstream needs at least one target, such as http://10.0.0.4:9000"))
+	if len(m.Targets) == 0 && m.Discover == nil {
+		errs = append(errs, decode.At("targets", "an upstream needs at least one target, such as http://10.0.0.4:9000, or discover"))
 	}
 	return ends, errors.Join(errs...)
 }

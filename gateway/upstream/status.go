@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"headgate/gateway/upstream/discover"
 	"headgate/internal/metric"
 )
 
@@ -12,6 +13,8 @@ type Status struct {
 	Name    string         `json:"name"`
 	Balance string         `json:"balance"`
 	Targets []TargetStatus `json:"targets"`
+
+	Discovery *discover.Status `json:"discovery,omitempty"` // when the targets do not stand in the document
 
 	Certificate *CertificateStatus `json:"certificate,omitempty"` // that we show to targets
 	Problem     string             `json:"problem,omitempty"`     // why a newer file of certificates is not used
@@ -36,7 +39,11 @@ type TargetStatus struct {
 // Status describes the upstream and its targets as they are now.
 func (u *Upstream) Status() Status {
 	id := u.identity.Load()
-	s := Status{Name: u.Name, Balance: u.config.Balance, Certificate: u.certificate(), Problem: id.problem}
+	s := Status{Name: u.Name, Balance: u.config.Balance, Targets: []TargetStatus{}, Certificate: u.certificate(), Problem: id.problem}
+	if u.finder != nil {
+		d := u.finder.Status()
+		s.Discovery = &d
+	}
 	now := u.env.Sweeper.Coarse()
 	for _, t := range u.set.Load().targets {
 		ts := TargetStatus{
@@ -83,6 +90,9 @@ func (t *target) transport(ts *TargetStatus, id *identity) {
 
 func (u *Upstream) collect(emit metric.Emit) {
 	status := u.Status()
+	if status.Discovery != nil {
+		u.collectDiscovery(status.Discovery, emit)
+	}
 	if c := status.Certificate; c != nil {
 		emit("headgate_upstream_certificate_expiry_timestamp_seconds", "When the certificate that an upstream shows to its targets expires.",
 			metric.TypeGauge, float64(c.NotAfter.Unix()), metric.Label{Name: "upstream", Value: u.Name})

@@ -9,6 +9,7 @@ import (
 
 	"headgate/config/model"
 	"headgate/gateway/exchange"
+	"headgate/gateway/upstream/discover"
 	"headgate/gateway/wire/h1"
 	"headgate/internal/clock"
 	"headgate/internal/metric"
@@ -21,6 +22,8 @@ type Env struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Metrics *metric.Registry
+	// Discovered keeps the last good answers of discovery; nil: nobody does.
+	Discovered *discover.Store
 }
 
 // Upstream is a service: its targets, ready to be asked. It outlives reloads that do not change it.
@@ -29,7 +32,8 @@ type Upstream struct {
 	config     model.Upstream
 	env        Env
 	set        atomic.Pointer[set]
-	raw        bool // carries bytes and no HTTP
+	raw        bool               // carries bytes and no HTTP
+	finder     *discover.Follower // nil: the targets stand in the document
 	handshakes handshakes
 	identity   atomic.Pointer[identity]
 	changing   sync.Mutex // held while the identity, the set or what is watched is replaced
@@ -57,14 +61,18 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 	u := &Upstream{Name: name, config: m, env: env, handshakes: handshakes{name, env.Metrics}}
 	ends, err := readTargets(&m)
 	id, tlsErr := readIdentity(m.TLS)
-	if err := errors.Join(err, tlsErr, check(&m, ends)); err != nil {
+	list, notFound := u.seek()
+	if err := errors.Join(err, tlsErr, check(&m, expected(&m, ends)), checkDiscover(&m), notFound); err != nil {
 		return nil, err
 	}
 	u.identity.Store(id)
-	u.raw = ends[0].raw
-	targets := make([]*target, len(m.Targets))
 	for i, t := range m.Targets {
-		targets[i] = newTarget(u, t.Weight, ends[i])
+		list = append(list, wanted{ends[i], t.Weight})
+	}
+	u.raw = expected(&m, ends)[0].raw
+	targets := make([]*target, len(list))
+	for i, w := range list {
+		targets[i] = newTarget(u, w.weight, w.end)
 	}
 	u.set.Store(u.newSet(targets))
 	return u, nil
@@ -77,10 +85,14 @@ func (u *Upstream) Start() {
 	u.warn()
 	u.env.Metrics.Collect("upstream/"+u.Name, u.collect)
 	u.watch()
+	u.find()
 }
 
 // Close stops the probes and closes idle connections. Calls that still run end by themselves.
 func (u *Upstream) Close() error {
+	if u.finder != nil {
+		u.finder.Stop()
+	}
 	u.env.Metrics.Collect("upstream/"+u.Name, nil)
 	u.shut()
 	return nil

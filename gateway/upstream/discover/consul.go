@@ -1,0 +1,149 @@
+package discover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"headgate/config/model"
+)
+
+// consul asks for the healthy instances of a service by blocking queries (developer.hashicorp.com/consul/api-docs/features/
+// blocking). It implements Source.
+type consul struct {
+	is     model.DiscoverConsul
+	client *http.Client
+	random func() float64
+}
+
+const (
+	// consulWait is how long the agent may hold a query that has nothing new; it may add a sixteenth.
+	consulWait = 5 * time.Minute
+	// consulPatience is how long an answer may take beyond that.
+	consulPatience = 15 * time.Second
+	// consulPause is the least between two queries: a catalogue that changes all the time is not asked all the time.
+	consulPause = 500 * time.Millisecond
+	// maxConsul bounds an answer.
+	maxConsul = 32 << 20
+)
+
+// entry is an instance in the catalogue.
+type entry struct {
+	Node struct {
+		Address string
+		Meta    map[string]string
+	}
+	Service struct {
+		Address  string
+		Port     int
+		Weights  struct{ Passing int }
+		Meta     map[string]string
+		Locality struct{ Zone string }
+	}
+}
+
+// Watch implements Source.
+func (c *consul) Watch(ctx context.Context, found func([]Target, error)) {
+	defer c.client.CloseIdleConnections()
+	failures := backoff{random: c.random}
+	index := uint64(0)
+	for {
+		list, now, err := c.ask(ctx, index)
+		if ctx.Err() != nil {
+			return
+		}
+		pause := consulPause
+		switch {
+		case err != nil:
+			found(nil, err)
+			pause, index = failures.next(), 0
+		default:
+			found(list, nil)
+			failures.failures = 0
+			if now < index { // the agent has been restarted or restored: from the beginning
+				now = 0
+			}
+			index = now
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+// ask returns the instances that pass their checks, once something has changed since index; 0: at once.
+func (c *consul) ask(ctx context.Context, index uint64) ([]Target, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, consulWait+consulWait/16+consulPatience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(index), nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	if token := c.is.Token.Reveal(); token != "" {
+		r.Header.Set("X-Consul-Token", token)
+	}
+	reply, err := c.client.Do(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer reply.Body.Close()
+	switch reply.StatusCode {
+	case http.StatusOK:
+	case http.StatusForbidden:
+		return nil, 0, fmt.Errorf("consul answers 403: the token may not read service %s (it needs service:read and node:read)", c.is.Service)
+	default:
+		return nil, 0, fmt.Errorf("consul answers %d", reply.StatusCode)
+	}
+	next, err := strconv.ParseUint(reply.Header.Get("X-Consul-Index"), 10, 64)
+	if err != nil {
+		return nil, 0, errors.New("the answer is not Consul's: it has no X-Consul-Index")
+	}
+	var entries []entry
+	if err := json.NewDecoder(io.LimitReader(reply.Body, maxConsul)).Decode(&entries); err != nil {
+		return nil, 0, fmt.Errorf("the answer is not a list of instances: %w", err)
+	}
+	list := make([]Target, len(entries))
+	for i := range entries {
+		list[i] = entries[i].target()
+	}
+	return list, next, nil
+}
+
+func (c *consul) url(index uint64) string {
+	q := url.Values{"passing": {"1"}}
+	if c.is.Tag != "" {
+		q.Set("tag", c.is.Tag)
+	}
+	if c.is.Datacenter != "" {
+		q.Set("dc", c.is.Datacenter)
+	}
+	if index > 0 {
+		q.Set("index", strconv.FormatUint(index, 10))
+		q.Set("wait", strconv.Itoa(int(consulWait.Seconds()))+"s")
+	}
+	return c.is.Address + "/v1/health/service/" + url.PathEscape(c.is.Service) + "?" + q.Encode()
+}
+
+// target is where an instance answers: at its own address, or its node's.
+func (e *entry) target() Target {
+	host, zone := e.Service.Address, e.Service.Locality.Zone
+	if host == "" {
+		host = e.Node.Address
+	}
+	for _, meta := range []map[string]string{e.Service.Meta, e.Node.Meta} {
+		if zone == "" {
+			zone = meta["zone"]
+		}
+	}
+	return Target{
+		Address: net.JoinHostPort(host, strconv.Itoa(e.Service.Port)), Zone: zone,
+		Weight: max(1, min(e.Service.Weights.Passing, MaxWeight)),
+	}
+}
