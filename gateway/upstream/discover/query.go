@@ -47,7 +47,7 @@ type answer struct {
 // errNoName says that there is no such name (NXDOMAIN), or that it has nothing of the kind.
 var errNoName = errors.New("no such name, or nothing of the kind that was asked for")
 
-// exchange asks the servers in turn until one answers.
+// query asks the servers in turn until one answers.
 func query(ctx context.Context, servers []string, name string, kind dnsmessage.Type) (answer, error) {
 	q, err := newQuestion(name, kind)
 	if err != nil {
