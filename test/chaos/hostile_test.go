@@ -155,9 +155,9 @@ func flood(next func(p *peer, f *http2.Framer, n uint32) error) func(*testing.T,
 
 // bomb sends heads of few bytes that stand for many: one large field, and thousands of references to it.
 func bomb(t *testing.T, h *house) {
-	for range floods {
+	for range 2 {
 		p := newPeer(t, h.dialTLS(t, "h2"))
-		for n := range uint32(5) {
+		for n := range uint32(4) {
 			fields := []string{":path", "/"}
 			for range 3000 {
 				fields = append(fields, "x-bomb", grown(3900))
@@ -433,7 +433,7 @@ func fragments(t *testing.T, h *house) {
 // deafSockets send without reading what comes back, until nothing can be sent any more, and then go away.
 func deafSockets(t *testing.T, h *house) {
 	text := frame(wholeText, grown(16<<10))
-	for range 20 {
+	for range 8 {
 		c := dial(t, h.listen)
 		w := h.webSocket(t, c)
 		for {

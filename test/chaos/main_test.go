@@ -22,8 +22,15 @@ type binaries struct {
 
 var built binaries
 
+// atOnce is how many tests run at one time: most of what they do is to wait for a time limit of the gateway's.
+const atOnce = "4"
+
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	os.Exit(run(m))
 }
 

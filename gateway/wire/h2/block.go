@@ -197,7 +197,8 @@ func (c *conn) request(b *block) bool {
 		s.endRemote()
 	}
 	c.deadline.set(c, forNothing)
-	if b.limits.Requests > 0 && c.seen.served >= b.limits.Requests && c.parting == staying {
+	spent := b.limits.Requests > 0 && c.seen.served >= b.limits.Requests
+	if c.parting == staying && (spent || c.server.leaving.Load()) {
 		c.announce()
 	}
 	if b.limits.Requests > 0 && c.seen.served >= b.limits.Requests+maxStreams && c.parting != final {

@@ -124,13 +124,10 @@ func (c *conn) preface() {
 	c.out.windowUpdate(0, connWindow-initialWindow)
 }
 
-// greet sends the preface, and a goodbye behind it to those who come during a drain.
+// greet sends the preface.
 func (c *conn) greet() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.server.leaving.Load() && c.parting == staying {
-		c.announce()
-	}
 	if c.server.drained.Load() { // the last call to the others may have been made already
 		time.AfterFunc(goodbyeTime, c.lastCall)
 	}
@@ -317,11 +314,12 @@ func (c *conn) cut() {
 	c.cancelAll()
 }
 
-// goodbye announces that the connection will end.
+// goodbye announces that the connection will end. One that has asked nothing yet is told with its first request: clients take
+// a GOAWAY before it for a connection that cannot be had, and fail the request.
 func (c *conn) goodbye() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.parting == staying && !c.dead {
+	if c.parting == staying && !c.dead && c.seen.served > 0 {
 		c.announce()
 		c.hand()
 	}

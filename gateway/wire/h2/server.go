@@ -26,7 +26,7 @@ type Server struct {
 	workers  workers
 	conns    crowd.Of[*conn]
 	shards   atomic.Uint32
-	leaving  atomic.Bool // every connection has been said goodbye to, and new ones are
+	leaving  atomic.Bool // every connection has been said goodbye to, and new ones are with their first request
 	drained  atomic.Bool // and nothing new is taken any more
 	date     atomic.Pointer[dateValue]
 	lastCall atomic.Pointer[time.Timer]
