@@ -399,6 +399,10 @@ func resetsOverH3(t *testing.T, h *house) {
 			s.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
 			s.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
 		}
+		select {
+		case <-conn.Context().Done():
+		case <-ctx.Done():
+		}
 		if err := context.Cause(conn.Context()); err == nil || !strings.Contains(err.Error(), "too many requests are given up") {
 			t.Errorf("it ends with %v", err)
 		}
