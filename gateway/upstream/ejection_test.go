@@ -79,6 +79,7 @@ func TestEjectionsInARowLastLongerUpToTenTimes(t *testing.T) {
 	ejecting(t, 2, 50, func(u *Upstream, _ *buffer) {
 		a := u.set.Load().targets[0]
 		pause := func() time.Duration {
+			synctest.Wait() // the sweeper has done what is due at this moment
 			a.fails(3)
 			return time.Duration(a.until.Load()) - u.env.Sweeper.Coarse()
 		}
