@@ -81,6 +81,7 @@ type Listener struct {
 	room    chan struct{}  // told when a connection has ended
 	mu      sync.Mutex
 	clients map[netip.Addr]int
+	running bool // there is a Run, which closes the socket
 	stopped atomic.Bool
 }
 
@@ -149,13 +150,6 @@ func (l *Listener) Configure(name string, limits Limits, g *Greeting) {
 	l.wake()
 }
 
-// Close closes the door; connections that came through it go on.
-func (l *Listener) Close() error {
-	l.stopped.Store(true)
-	l.wake()
-	return l.socket.Close()
-}
-
 func (l *Listener) wake() {
 	select {
 	case l.room <- struct{}{}:
@@ -165,6 +159,10 @@ func (l *Listener) wake() {
 
 // Run accepts connections until the door is closed.
 func (l *Listener) Run(ctx context.Context) error {
+	if !l.begin() {
+		return nil
+	}
+	defer l.end(ctx)
 	var silence <-chan time.Time
 	for {
 		if !l.awaitRoom(ctx) {
@@ -228,9 +226,12 @@ func pause(ctx context.Context) bool {
 // awaitRoom waits while the door, or all doors together, have as many connections as they may. New ones wait in the kernel's
 // queue meanwhile.
 func (l *Listener) awaitRoom(ctx context.Context) bool {
-	for counted := false; !l.stopped.Load(); counted = true {
+	for counted := false; ; counted = true {
 		if l.hasRoom() {
 			return true
+		}
+		if l.stopped.Load() {
+			return false
 		}
 		changed := l.rooms.Changed()
 		if l.hasRoom() { // a place was given back before we asked to be told
@@ -246,7 +247,6 @@ func (l *Listener) awaitRoom(ctx context.Context) bool {
 		case <-changed:
 		}
 	}
-	return false
 }
 
 func (l *Listener) hasRoom() bool {

@@ -328,3 +328,31 @@ func TestWhatARefusedClientIsToldIsWholeHTTP(t *testing.T) {
 		t.Errorf("%s", busy)
 	}
 }
+
+func TestWhoStandsBeforeADoorThatIsClosedIsLetIn(t *testing.T) {
+	const crowd = 50
+	h := open(t, Limits{Connections: 1})
+	ran := make(chan error, 1)
+	go func() { ran <- h.l.Run(context.Background()) }()
+	h.dial()
+	h.until("the first is served", func() bool { return h.server.served() == 1 })
+	for range crowd {
+		h.dial() // it waits in the kernel
+	}
+	h.l.limits.Store(&Limits{}) // there is room, which the door learns when it is told to close
+	if err := h.l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ran; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if n := h.server.served(); n != 1+crowd {
+		t.Errorf("%d of %d are served", n, 1+crowd)
+	}
+	for h.server.served() > 0 {
+		h.server.end()
+	}
+	if _, err := net.Dial("tcp", h.l.Bound()); err == nil {
+		t.Error("it is still open")
+	}
+}

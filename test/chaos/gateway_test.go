@@ -175,6 +175,17 @@ func (g *gateway) start(t *testing.T, document string) {
 	})
 }
 
+// exit waits for the end of the gateway and returns its code. One that does not end says what it does instead.
+func (g *gateway) exit(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-g.exited:
+	case <-time.After(patience):
+		t.Fatalf("the gateway does not end: %s", g.goroutineDump())
+	}
+	return g.process.exit(t)
+}
+
 func (g *gateway) awaitReady(t *testing.T) {
 	t.Helper()
 	eventually(t, "ready", func() (bool, string) {

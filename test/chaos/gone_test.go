@@ -22,7 +22,7 @@ func TestClientThatVanishesCancelsTheCall(t *testing.T) {
 			t.Parallel()
 			o, a := startOrigin(t, "A")
 			g := startGateway(t, drainable, "${A}", a)
-			before := g.holds(t)
+			before := g.idles(t)
 			crowd := held(t, g, o, 20)
 			began := time.Now()
 			for _, c := range crowd {
@@ -121,7 +121,7 @@ func TestClientThatResetsItsDownloadEndsIt(t *testing.T) {
 			}
 		})
 		g := startGateway(t, drainable, "${A}", url)
-		before := g.holds(t)
+		before := g.idles(t)
 		for range 4 {
 			c := connect(t, g.listen)
 			if _, err := io.WriteString(c, request("GET /")); err != nil {

@@ -15,7 +15,7 @@ func TestConnectionsBeyondTheLimitWaitTheirTurn(t *testing.T) {
 	t.Parallel()
 	o, a := startOrigin(t, "A")
 	g := startGateway(t, strings.Replace(drainable, `"}}`, `", limits: {connections: 10}}}`, 1), "${A}", a)
-	before := g.holds(t)
+	before := g.idles(t)
 	running := held(t, g, o, 10)
 	late := crowd(t, g.listen, request("GET /late", "Connection: close"), 50)
 	if n := g.connections(t); n != 10 {
@@ -98,7 +98,7 @@ func TestClientsThatDoNotReadAreLetGo(t *testing.T) {
 	for _, query := range []string{"", "&chunked"} {
 		_, a := startOrigin(t, "A")
 		g := startGateway(t, strings.Replace(drainable, `"}}`, `", limits: {body_timeout: 1s}}}`, 1), "${A}", a)
-		before := g.holds(t)
+		before := g.idles(t)
 		conns := crowd(t, g.listen, request(fmt.Sprintf("GET /download?size=%d%s", int64(1)<<40, query)), 20)
 		eventually(t, "all are being served", func() (bool, string) { n := g.connections(t); return n == 20, fmt.Sprint(n) })
 		eventually(t, "all are let go", func() (bool, string) { n := g.connections(t); return n == 0, fmt.Sprint(n) })
@@ -117,7 +117,7 @@ func TestClientsThatStopSendingAreLetGo(t *testing.T) {
 	t.Parallel()
 	_, a := startOrigin(t, "A")
 	g := startGateway(t, strings.Replace(drainable, `"}}`, `", limits: {body_timeout: 1s}}}`, 1), "${A}", a)
-	before := g.holds(t)
+	before := g.idles(t)
 	conns := crowd(t, g.listen, request("POST /upload", "Content-Length: 1000")+"some", 50)
 	var group sync.WaitGroup
 	for _, c := range conns {

@@ -198,7 +198,7 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 	g := newGateway(t, "${A}", a, "${B}", b)
 	writeKey(t, g)
 	g.start(t, variant(0))
-	before := g.holds(t)
+	before := g.idles(t)
 
 	l := (&load{address: g.listen, every: 2 * time.Millisecond, workers: 16, ask: askVariant, judge: judgeVariant}).begin()
 	l.flows(t, 100)

@@ -79,7 +79,7 @@ func crowd(t *testing.T, address, text string, n int) []net.Conn {
 func TestDescriptorsExhausted(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, strings.ReplaceAll(fixed, "${LIMITS}", "header_timeout: 1m"))
-	before := g.holds(t)
+	before := g.idles(t)
 	kept := connect(t, g.listen)
 	kept.get(t, "/")
 	g.limitDescriptors(t, 64)
@@ -124,7 +124,7 @@ func TestTenThousandHalfOpenClients(t *testing.T) {
 	g := newGateway(t)
 	g.binary = built.plain
 	g.start(t, strings.ReplaceAll(fixed, "${LIMITS}", "header_timeout: 5s"))
-	before := g.holds(t)
+	before := g.idles(t)
 	l := (&load{address: g.listen, every: 5 * time.Millisecond, workers: 4, ask: askFixed, judge: judgeFixed}).begin()
 	l.flows(t, 200)
 	alone, memory := median(t, g), g.residentKiB(t)

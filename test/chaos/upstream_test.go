@@ -69,7 +69,7 @@ func TestUpstreamFaults(t *testing.T) {
 			t.Parallel()
 			_, url := startFault(t, f.do)
 			g := startGateway(t, faultyDocument, "${A}", url)
-			before := g.holds(t)
+			before := g.idles(t)
 			var group sync.WaitGroup
 			for range 20 {
 				group.Go(func() {
@@ -216,7 +216,7 @@ apis: {all: {upstream: a}}
 		}
 		return list
 	}
-	before := g.holds(t)
+	before := g.idles(t)
 	l := (&load{address: g.listen, every: 2 * time.Millisecond, workers: 16, ask: askService, judge: judgeService}).begin()
 	l.flows(t, 300)
 	doomed.kill()
@@ -250,7 +250,7 @@ func TestUpstreamKilledAndRestarted(t *testing.T) {
 	t.Parallel()
 	s := newServices(t)
 	g := startGateway(t, drainable, "${A}", "http://"+s.addresses[0])
-	before := g.holds(t)
+	before := g.idles(t)
 	l := (&load{address: g.listen, every: 2 * time.Millisecond, workers: 8, ask: askService, judge: judgeService}).begin()
 	for range 3 {
 		l.flows(t, 100)
