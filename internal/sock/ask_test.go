@@ -34,7 +34,7 @@ func TestAskOfMoreThanTheSocketHoldsWritesItAllAndLeavesTheAnswerToBeRead(t *tes
 	if err := c.TCP().SetWriteBuffer(4 << 10); err != nil { // far reads as fast as it can, and must not keep up
 		t.Fatal(err)
 	}
-	question := bytes.Repeat([]byte("0123456789abcdef"), 8<<20/16)
+	question := bytes.Repeat([]byte("0123456789abcdef"), 1<<20/16)
 	in, done := ask(c, question)
 	got := make([]byte, len(question))
 	if _, err := io.ReadFull(far, got); err != nil || !bytes.Equal(got, question) {
