@@ -16,6 +16,7 @@ type attempt struct {
 	began    time.Time
 	took     time.Duration // until the last try had ended
 	target   *target
+	tried    tried
 	call     *h1.Call
 	shared   *client.Call // over HTTP/2
 	overH2   bool         // the last try was
@@ -25,14 +26,16 @@ type attempt struct {
 func (a *attempt) run() (Call, error) {
 	var err error
 	for fresh, same := false, false; a.x.Usage.Attempts < a.most(); {
-		previous := a.target
-		same = same && !previous.gone.Load()
-		if a.target = a.upstream.pick(a.x, previous, same); a.target == nil {
-			err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
-			break
-		}
-		if a.target == previous && !same { // it has just failed, and there is nobody else to ask
-			break
+		if !same || a.target.gone.Load() {
+			next := a.upstream.pick(a.x, a.tried)
+			if next == nil && err == nil {
+				err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
+			}
+			if next == nil { // nobody is left to ask
+				break
+			}
+			a.target = next
+			a.tried.add(next)
 		}
 		a.x.Usage.Attempts++
 		var reused bool

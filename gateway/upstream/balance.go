@@ -6,10 +6,32 @@ import (
 	"time"
 )
 
-// balancer chooses a target. avoid was tried just now without success, unless same asks for it again; it is chosen only
-// when there is no other. nil: there is no target with a weight.
+// balancer chooses a target that this exchange has not tried yet. nil: there is none with a weight.
 type balancer interface {
-	pick(now time.Duration, avoid *target, same bool) *target
+	pick(now time.Duration, not tried) *target
+}
+
+// tried is the targets that one exchange, or connection, was sent to in vain. It is handed on by value: a pointer through an
+// interface would cost each request an allocation.
+type tried struct {
+	list [maxAttempts]*target
+	n    int
+}
+
+func (t *tried) add(one *target) {
+	if !t.has(one) && t.n < len(t.list) {
+		t.list[t.n] = one
+		t.n++
+	}
+}
+
+func (t *tried) has(one *target) bool {
+	for _, other := range t.list[:t.n] {
+		if other == one {
+			return true
+		}
+	}
+	return false
 }
 
 func newBalancer(name string, targets []*target, random func() uint64) balancer {
@@ -27,14 +49,14 @@ func newBalancer(name string, targets []*target, random func() uint64) balancer 
 // none is an upstream whose targets are not known yet.
 type none struct{}
 
-func (none) pick(time.Duration, *target, bool) *target { return nil }
+func (none) pick(time.Duration, tried) *target { return nil }
 
 // single is an upstream of one target, which is asked whatever is known about it: an error of its own says more than
 // ours would.
 type single struct{ target *target }
 
-func (s single) pick(time.Duration, *target, bool) *target {
-	if s.target.weight.Load() == 0 {
+func (s single) pick(_ time.Duration, not tried) *target {
+	if s.target.weight.Load() == 0 || not.has(s.target) {
 		return nil
 	}
 	return s.target
@@ -45,20 +67,17 @@ func (s single) pick(time.Duration, *target, bool) *target {
 type candidates struct{ targets []*target }
 
 // from returns the first usable target at or behind index i, in a circle.
-func (c candidates) from(i int, now time.Duration, avoid *target) *target {
+func (c candidates) from(i int, now time.Duration, not tried) *target {
 	n := len(c.targets)
 	for k := range n {
-		if t := c.targets[(i+k)%n]; t != avoid && t.available(now) {
+		if t := c.targets[(i+k)%n]; t.available(now) && !not.has(t) {
 			return t
 		}
 	}
 	for k := range n {
-		if t := c.targets[(i+k)%n]; t != avoid && t.weight.Load() > 0 {
+		if t := c.targets[(i+k)%n]; t.weight.Load() > 0 && !not.has(t) {
 			return t
 		}
-	}
-	if avoid != nil && avoid.weight.Load() > 0 {
-		return avoid
 	}
 	return nil
 }
@@ -70,14 +89,11 @@ type leastLatency struct {
 	random func() uint64
 }
 
-func (b *leastLatency) pick(now time.Duration, avoid *target, same bool) *target {
-	if same && avoid != nil {
-		return avoid
-	}
+func (b *leastLatency) pick(now time.Duration, not tried) *target {
 	r, n := b.random(), uint64(len(b.targets))
 	first := r % n
 	second := (first + 1 + (r>>32)%(n-1)) % n
-	x, y := b.from(int(first), now, avoid), b.from(int(second), now, avoid)
+	x, y := b.from(int(first), now, not), b.from(int(second), now, not)
 	if x == nil || y == nil || x == y {
 		return x
 	}
@@ -147,12 +163,9 @@ func gcd(a, b int64) int64 {
 	return a
 }
 
-func (b *roundRobin) pick(now time.Duration, avoid *target, same bool) *target {
-	switch {
-	case same && avoid != nil:
-		return avoid
-	case len(b.circle) == 0:
+func (b *roundRobin) pick(now time.Duration, not tried) *target {
+	if len(b.circle) == 0 {
 		return nil
 	}
-	return b.from(b.circle[(b.next.Add(1)-1)%uint64(len(b.circle))], now, avoid)
+	return b.from(b.circle[(b.next.Add(1)-1)%uint64(len(b.circle))], now, not)
 }

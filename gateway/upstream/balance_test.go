@@ -47,7 +47,7 @@ func simulate(
 		for n := range int(lasts.Seconds() * float64(rate)) {
 			time.Sleep(time.Second / time.Duration(rate))
 			age := time.Since(began)
-			chosen := u.set.Load().balance.pick(e.Sweeper.Coarse(), nil, false)
+			chosen := u.set.Load().balance.pick(e.Sweeper.Coarse(), tried{})
 			i := slices.Index(u.set.Load().targets, chosen)
 			shares[i][min(int(10*age/lasts), 9)]++
 			takes, status := targets[i](age)
@@ -164,7 +164,7 @@ func TestNobodyWithAWeight(t *testing.T) {
 					m.Targets[i].Weight = 0
 				}
 			}, []string{"a:1", "b:1", "c:1"}[:n]...))
-			if got := u.set.Load().balance.pick(0, nil, false); got != nil {
+			if got := u.set.Load().balance.pick(0, tried{}); got != nil {
 				t.Errorf("%s of %d: %s", balance, n, got.end.address)
 			}
 			if _, code := send(t, u, ask("GET")); code != "no_target" {
@@ -195,7 +195,7 @@ func TestRoundRobinIsExact(t *testing.T) {
 		}
 		b := newRoundRobin(targets)
 		if total == 0 {
-			if b.pick(0, nil, false) != nil {
+			if b.pick(0, tried{}) != nil {
 				t.Fatal("somebody without a weight")
 			}
 			return
@@ -203,7 +203,7 @@ func TestRoundRobinIsExact(t *testing.T) {
 		for range 3 {
 			got := make([]int64, len(targets))
 			for range total / divisor {
-				got[slices.Index(targets, b.pick(0, nil, false))]++
+				got[slices.Index(targets, b.pick(0, tried{}))]++
 			}
 			for i := range got {
 				if got[i] != weights[i]/divisor {
@@ -218,7 +218,7 @@ func TestRoundRobinIsSpreadEvenly(t *testing.T) {
 	r := newRoundRobin([]*target{weighing(5, "a"), weighing(1, "b"), weighing(1, "c")})
 	var got strings.Builder
 	for range 14 {
-		got.WriteString(r.pick(0, nil, false).end.address)
+		got.WriteString(r.pick(0, tried{}).end.address)
 	}
 	if got.String() != "aabacaaaabacaa" {
 		t.Errorf("%s", got.String())
@@ -236,10 +236,16 @@ func TestWhoIsChosenWhenSomeAreOut(t *testing.T) {
 	for _, balance := range []string{"least-latency", "round-robin"} {
 		u := build(t, env(io.Discard), config(func(m *model.Upstream) { m.Balance = balance }, "a:1", "b:1", "c:1"))
 		a, b, c := u.set.Load().targets[0], u.set.Load().targets[1], u.set.Load().targets[2]
-		picks := func(avoid *target) (got string) {
+		picks := func(failed ...*target) (got string) {
 			seen := map[string]bool{}
+			var not tried
+			for _, t := range failed {
+				not.add(t)
+			}
 			for range 200 {
-				seen[u.set.Load().balance.pick(0, avoid, false).end.address[:1]] = true
+				if t := u.set.Load().balance.pick(0, not); t != nil {
+					seen[t.end.address[:1]] = true
+				}
 			}
 			for _, t := range u.set.Load().targets {
 				if seen[t.end.address[:1]] {
@@ -253,23 +259,21 @@ func TestWhoIsChosenWhenSomeAreOut(t *testing.T) {
 				t.Errorf("%s, %s: %s, want %s", balance, what, got, want)
 			}
 		}
-		check("all well", picks(nil), "abc")
+		check("all well", picks(), "abc")
 		check("a failed just now", picks(a), "bc")
 		b.down.Store(true)
-		check("b is down", picks(nil), "ac")
+		check("a and b failed just now", picks(a, b), "c")
+		check("all failed just now", picks(a, b, c), "")
+		check("b is down", picks(), "ac")
 		check("b is down and a failed just now", picks(a), "c")
 		c.until.Store(int64(time.Hour))
-		check("only a is left", picks(nil), "a")
+		check("only a is left", picks(), "a")
 		check("a, which was left, failed just now", picks(a), "bc") // fail-open
 		a.down.Store(true)
-		check("none is left", picks(nil), "abc") // fail-open
-		if got := u.set.Load().balance.pick(0, b, true); got != b {
-			t.Errorf("%s: the same was wanted, got %s", balance, got.end.address)
-		}
+		check("none is left", picks(), "abc") // fail-open
 		b.weight.Store(0)
 		c.weight.Store(0)
-		if got := u.set.Load().balance.pick(0, a, false); got != a {
-			t.Errorf("%s: a is the only one with a weight, got %v", balance, got)
-		}
+		check("a is the only one with a weight", picks(), "a")
+		check("a, the only one with a weight, failed just now", picks(a), "")
 	}
 }

@@ -19,15 +19,16 @@ func (u *Upstream) Raw() bool { return u.raw }
 func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err error) {
 	began := u.env.Clock.Now()
 	x.Usage.UpstreamStart = began.Sub(x.Start)
-	var t *target
+	var not tried
 	for x.Usage.Attempts < maxAttempts {
-		previous := t
-		if t = u.pick(x, previous, false); t == nil {
-			return nil, nil, &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
+		t := u.pick(x, not)
+		if t == nil && err == nil {
+			err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
 		}
-		if t == previous { // nobody else to ask
+		if t == nil { // nobody is left to ask
 			break
 		}
+		not.add(t)
 		x.Usage.Attempts++
 		x.Usage.Target = t.end.address
 		t.inFlight.Add(1)

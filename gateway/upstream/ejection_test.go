@@ -111,7 +111,7 @@ func TestNoMoreThanAShareIsEjected(t *testing.T) {
 			if out != test.want {
 				t.Errorf("%d of %d with max_percent %d, want %d", out, test.targets, test.percent, test.want)
 			}
-			if u.set.Load().balance.pick(u.env.Sweeper.Coarse(), nil, false) == nil {
+			if u.set.Load().balance.pick(u.env.Sweeper.Coarse(), tried{}) == nil {
 				t.Error("nobody is asked any more")
 			}
 		})

@@ -88,11 +88,11 @@ func (u *Upstream) await(x *exchange.Exchange) bool {
 	return len(u.set.Load().targets) > 0
 }
 
-// pick chooses a target; nil: there is none.
-func (u *Upstream) pick(x *exchange.Exchange, previous *target, same bool) *target {
-	t := u.set.Load().balance.pick(u.env.Sweeper.Coarse(), previous, same)
+// pick chooses a target that has not been tried; nil: there is none.
+func (u *Upstream) pick(x *exchange.Exchange, not tried) *target {
+	t := u.set.Load().balance.pick(u.env.Sweeper.Coarse(), not)
 	if t == nil && u.await(x) {
-		t = u.set.Load().balance.pick(u.env.Sweeper.Coarse(), previous, same)
+		t = u.set.Load().balance.pick(u.env.Sweeper.Coarse(), not)
 	}
 	return t
 }

@@ -153,12 +153,12 @@ func TestFiveThousandTargets(t *testing.T) {
 	u.replace(at(addresses...))
 	seen := map[*target]bool{}
 	for range 50_000 {
-		seen[u.set.Load().balance.pick(0, nil, false)] = true
+		seen[u.set.Load().balance.pick(0, tried{})] = true
 	}
 	if len(seen) < 4000 {
 		t.Errorf("%d are used", len(seen))
 	}
-	if n := testing.AllocsPerRun(100, func() { u.set.Load().balance.pick(0, nil, false) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { u.set.Load().balance.pick(0, tried{}) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -175,7 +175,7 @@ func BenchmarkPick(b *testing.B) {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				u.set.Load().balance.pick(0, nil, false)
+				u.set.Load().balance.pick(0, tried{})
 			}
 		})
 	}
