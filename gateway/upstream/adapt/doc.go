@@ -1,0 +1,47 @@
+// Package adapt finds out how many requests an upstream can work on at one time, and lets the others wait in a short, fair
+// queue or be refused. Nothing needs tuning. It starts no goroutine; the clock is handed in.
+//
+// The limit. While requests flow, every release adds its latency to the figures of an epoch; at its end (estimate.go) the
+// latency is compared with the baseline, what the upstream needs when our requests do not wait for each other:
+//
+//   - up to growBelow times the baseline, and the limit was reached: the limit grows by a quarter;
+//   - up to shrinkAbove times: it stays; as growth is a quarter at most, it comes to rest in this band and does not swing;
+//   - above: it shrinks to where the latency would be in the band if all excess were queueing;
+//   - many requests were refused, or timed out: it shrinks, whatever the latency.
+//
+// The baseline follows the latency down at once. It follows it up only on evidence: while the limit is not reached (there is
+// no queue of our making), or when the limit was halved and the latency did not fall with it. Queueing halves; slowness does
+// not. So there is no window in which traffic is held back to measure, and what cannot be told from the past is learned
+// from the shrinking that overload needs anyhow. Only a baseline that was found under load, when the gateway starts into an
+// overload or the upstream has become much quicker, is doubted: the limit doubles, and if latency doubles with it requests were
+// waiting for each other before. Then it is halved as long as that makes it quicker. The upstream is busy all the time, up to
+// the last of these steps.
+//
+// What others' failure reports teach, and what is done about it here:
+//
+//   - envoyproxy/envoy #46532: the concurrency pinned while measuring the minimal latency was the lower bound of the limit
+//     too, so that gentler measuring meant a worse last line of defence. Here nothing is pinned to measure; the floor is the
+//     floor and nothing else.
+//   - envoyproxy/envoy #18152: requests were refused although gradient and limit were fine and the average concurrency was a
+//     tenth of the limit. A limit alone turns every burst into errors. Here a burst waits in the queue, whose patience is of
+//     the order of the service's own latency; only a queue that stands is cut.
+//   - envoyproxy/envoy #14997: two threads ended the measuring window together, the second found no samples, and the minimal
+//     latency became 0, which refuses everything. Here one epoch is ended by one goroutine under a lock, an epoch without
+//     enough samples changes nothing, and a sample is at least a microsecond. Latencies of requests that began under another
+//     limit do not count (their #11579): after a change four mean latencies pass first.
+//   - Netflix/concurrency-limits #134 (and #137): an allowance for queueing that is added at every step makes the limit grow
+//     without end under modest overload; and a latency that is constant because everything times out looks like health. Here
+//     nothing is added while the latency is above growBelow, and timeouts are no latencies: they shrink the limit.
+//   - failsafe-go #127: in a long incident the baseline, a moving average, drifted to the incident's latency, so the limit
+//     opened while the service was still ill. Here a higher latency becomes the baseline only if it does not depend on how
+//     many requests we send; failures never raise it; and the first epoch of good latencies brings it down.
+//
+// What it cannot know: when the mix of requests changes from quick to slow ones, latency rises without overload. The mean is
+// one of logarithms, so that single slow requests weigh little, and a mix that stays is learned as above.
+//
+// The queue (queue.go) stands in front of the limit, in levels of priority; within a level, consumers take turns by weight
+// (deficit round robin, Shreedhar and Varghese 1995) in a bounded number of flows. Each flow has its own patience in the way of
+// CoDel (RFC 8289, and its use for requests in "Fail at Scale", ACM Queue 2015): a request may wait long if its flow's queue
+// was empty lately, and only shortly in a queue that stands. When the whole queue is full, the longest flow of the lowest
+// priority loses, so that nobody can crowd out others.
+package adapt

@@ -1,0 +1,239 @@
+package adapt
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	growBelow   = 1.3  // times the baseline: there is room for more
+	shrinkAbove = 2.0  // times the baseline: requests wait for each other
+	aim         = 1.6  // times the baseline: where shrinking leads to
+	growth      = 1.25 // each epoch; less than shrinkAbove / growBelow, so that one step never leads from one side to the other
+	mostShrink  = 0.5  // each epoch
+	// overloadShare is the share of requests refused or timed out from which the limit shrinks.
+	overloadShare = 0.1
+	// regrowth is the growth each epoch below half of the limit that was right before: after an outage.
+	regrowth = 2.0
+	// epochSamples are enough for a mean that is right to about a tenth; with a small limit samplesPerPlace for each place are,
+	// for the sake of growing soon.
+	epochSamples    = 200
+	samplesPerPlace = 8
+	// leastSamples end an epoch that lasts too long.
+	leastSamples = 16
+	// shortEpoch and longEpoch bound how long an epoch lasts: short ones would judge a limit before it shows effect.
+	shortEpoch = 20 * time.Millisecond
+	longEpoch  = 2 * time.Second
+	// settling is how many mean latencies pass after a change of the limit before latencies count: those of requests that began
+	// under the old limit would have it changed again for the same reason.
+	settling = 4
+	// baseDown and baseUp are how much of a difference the baseline takes up each epoch when no evidence is needed.
+	baseDown = 0.5
+	baseUp   = 0.2
+	// halved is how far the limit must have come down for a judgement whether latency depends on it, and dependent the least
+	// exponent of latency over limit that means queueing (1 would be nothing but queueing, 0 none).
+	halved    = 0.55
+	dependent = 0.5
+	// tick is the unit in which logarithms of latencies are summed up.
+	tick = 1 << 20
+	// sampleShards is how many places the figures of an epoch are spread over.
+	sampleShards = 8
+)
+
+// sample is one shard's part of the figures of an epoch.
+type sample struct {
+	good     atomic.Int64 // latencies
+	logs     atomic.Int64 // sum of their logarithms, of microseconds, in units of 1 / tick
+	squares  atomic.Int64 // sum of the squares of the logarithms, in the same units
+	overload atomic.Int64 // refused or timed out
+	_        [32]byte
+}
+
+func (s *sample) add(took time.Duration, o Outcome) {
+	switch o {
+	case Served:
+		s.good.Add(1)
+		log := math.Log(max(float64(took)/float64(time.Microsecond), 1))
+		s.logs.Add(int64(log * tick))
+		s.squares.Add(int64(log * log * tick))
+	case Overloaded:
+		s.overload.Add(1)
+	}
+}
+
+// totals are the figures of an epoch.
+type totals struct{ good, logs, squares, overload int64 }
+
+func (t totals) count() int64 { return t.good + t.overload }
+
+// mean returns the mean logarithm of the latencies and its standard error.
+func (t totals) mean() (mean, deviation float64) {
+	n := float64(max(t.good, 1))
+	mean = float64(t.logs) / tick / n
+	return mean, math.Sqrt(max(float64(t.squares)/tick/n-mean*mean, 0) / n)
+}
+
+// point is a limit and the latency that it led to.
+type point struct{ limit, latency float64 }
+
+// depends returns the exponent of latency over limit between two points: 0 when the limit makes no difference, 1 when all that
+// it adds is queueing.
+func (p point) depends(q point) float64 {
+	if p.limit == q.limit {
+		return 0
+	}
+	return (p.latency - q.latency) / math.Log(p.limit/q.limit)
+}
+
+// estimate is the limit and what it rests on; it is used under a lock. Latencies are logarithms.
+type estimate struct {
+	floor, cap float64
+	limit      float64
+	base       float64 // of the baseline; 0: not known
+	last       float64 // of the last epoch
+	right      float64 // the last limit that was found to be right
+	settled    time.Duration
+	began      time.Duration
+	anchor     point // where shrinking began; limit 0: it does not shrink
+	trial      point // where growing began that will show whether the baseline is one; limit 0: it is
+	descending bool  // it has shown that it is not
+	reached    bool  // the limit was, in this epoch
+	why        Reason
+}
+
+// Reason says what the last change of the limit was about.
+type Reason string
+
+// Reasons, as /status shows them.
+const (
+	Starting Reason = "no epoch has ended yet"
+	Unused   Reason = "the limit was not reached"
+	Growing  Reason = "reached, and latency is at the baseline"
+	Steady   Reason = "reached, and latency is near the baseline"
+	Queueing Reason = "requests wait for each other at the upstream"
+	Refusing Reason = "the upstream refuses requests or does not answer in time"
+)
+
+// due reports whether an epoch with as many samples is over.
+func (e *estimate) due(now time.Duration, samples int64) bool {
+	age := now - e.began
+	enough := min(max(int64(e.limit)*samplesPerPlace, leastSamples), epochSamples)
+	return age >= max(shortEpoch, min(longEpoch, inMicroseconds(e.last))) && samples >= enough || age >= longEpoch && samples >= leastSamples
+}
+
+func inMicroseconds(log float64) time.Duration {
+	return time.Duration(math.Exp(log) * float64(time.Microsecond))
+}
+
+// end judges an epoch.
+func (e *estimate) end(now time.Duration, t totals) {
+	reached := e.reached
+	e.began, e.reached = now, false
+	if share := float64(t.overload) / float64(t.count()); share > overloadShare {
+		e.set(e.limit*max(mostShrink, 1-share), Refusing)
+		e.anchor.limit = 0 // refusals say nothing about how latency depends on the limit
+		return
+	}
+	if t.good < leastSamples {
+		return
+	}
+	mean, noise := t.mean()
+	fresh := e.last == 0
+	e.last = mean
+	if e.settled = now + settling*inMicroseconds(mean); fresh {
+		return // what ends first is what was quick
+	}
+	if e.doubt(mean, reached) || e.descend(point{e.limit, mean}) {
+		return
+	}
+	e.relearn()
+	switch rise := mean - e.base; {
+	case !reached:
+		e.base += rise * baseUp
+	case rise < -2*noise: // the lowest of many noisy means would be too low
+		e.base += (rise + 2*noise) * baseDown
+	}
+	if e.judge(mean, noise, reached, t.overload > 0); e.why == Unused || e.why == Steady {
+		e.settled = 0
+	}
+}
+
+// doubt begins a trial when a baseline was found under load, at the start or because the upstream has become much quicker: our
+// requests may have waited for each other then. The limit grows, and if latency grows with it they have.
+func (e *estimate) doubt(mean float64, reached bool) bool {
+	if e.base == 0 && !reached {
+		e.base = mean
+	}
+	if e.descending || e.trial.limit != 0 || !reached || e.base != 0 && mean > e.base-math.Log(shrinkAbove) {
+		return false
+	}
+	e.base, e.trial, e.anchor.limit = mean, point{e.limit, mean}, 0
+	e.set(e.limit*regrowth, Growing)
+	return true
+}
+
+// descend judges a trial and, when latency has grown with the limit, halves the limit as long as that makes it quicker; the
+// last latency is the baseline. Until the last step nothing is lost, since the upstream is busy all the time.
+func (e *estimate) descend(p point) bool {
+	switch {
+	case e.trial.limit != 0:
+		if p.depends(e.trial) < dependent {
+			e.trial.limit = 0
+			return false
+		}
+		e.anchor, e.descending, e.trial.limit = e.trial, true, 0
+		e.set(e.anchor.limit*mostShrink, Queueing)
+		return true
+	case !e.descending:
+		return false
+	}
+	e.base = min(e.base, p.latency)
+	if p.limit > e.floor && e.anchor.depends(p) >= dependent {
+		e.anchor = p
+		e.set(p.limit*mostShrink, Queueing)
+		return true
+	}
+	e.descending, e.anchor.limit, e.right = false, 0, p.limit
+	return false
+}
+
+// judge moves the limit to where latency is near the baseline.
+func (e *estimate) judge(mean, noise float64, reached, refused bool) {
+	ratio := math.Exp(mean - noise - e.base)
+	switch {
+	case ratio > shrinkAbove && (reached || refused):
+		if e.anchor.limit == 0 {
+			e.anchor = point{e.limit, mean}
+		}
+		e.set(e.limit*max(mostShrink, aim/ratio), Queueing)
+		return
+	case !reached:
+		e.why = Unused
+	case ratio < growBelow && e.limit < e.right/regrowth:
+		e.set(e.limit*regrowth, Growing)
+	case ratio < growBelow:
+		e.right = e.limit
+		e.set(max(e.limit*growth, e.limit+1), Growing)
+	default:
+		e.right, e.why = e.limit, Steady
+	}
+	e.anchor.limit = 0
+}
+
+// relearn raises the baseline once the limit has come down far enough, or can come down no further, and the latency has not.
+func (e *estimate) relearn() {
+	a := &e.anchor
+	if a.limit == 0 || e.limit > a.limit*halved && e.limit > e.floor {
+		return
+	}
+	p := point{e.limit, e.last}
+	if a.depends(p) < dependent { // at the floor there is nothing left that could wait for each other
+		e.base = e.last
+	}
+	*a = p
+}
+
+func (e *estimate) set(limit float64, why Reason) {
+	e.limit, e.why = min(max(limit, e.floor), e.cap), why
+}

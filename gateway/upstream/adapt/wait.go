@@ -1,0 +1,145 @@
+package adapt
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+// publish makes the estimate known to those without the lock.
+func (l *Limiter) publish() {
+	base := time.Duration(math.Exp(l.estimate.base) * float64(time.Microsecond))
+	l.limit.Store(int64(l.estimate.limit))
+	l.patience.Store(int64(min(max(4*base, leastPatience), mostPatience)))
+	l.standing.Store(int64(min(max(base/2, leastStanding), mostStanding)))
+}
+
+// line puts a request into the queue.
+func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
+	now := at.Sub(l.base)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reached.Store(true)
+	l.waiting.Add(1) // first, so that whoever releases a place from here on sees it and dispatches
+	f := l.queue.flow(c.Flow, c.Priority)
+	if l.queue.length >= l.most {
+		v := l.queue.victim(f)
+		if v == nil || l.most == 0 {
+			l.waiting.Add(-1)
+			l.full++
+			return nil, ErrFull
+		}
+		l.drop(v, now, ErrFull)
+		l.full++
+	}
+	w := &waiter{ready: make(chan error, 1)}
+	l.queue.push(w, f, c.Weight, now)
+	l.dispatch(now)
+	return w, nil
+}
+
+// dispatch lets waiters through while there are places, and refuses those who have waited for too long.
+func (l *Limiter) dispatch(now time.Duration) {
+	for l.queue.length > 0 && l.inFlight.Load() < l.limit.Load() {
+		w := l.queue.first()
+		if l.tooLate(w, now) {
+			l.drop(w, now, ErrLate)
+			l.late++
+			continue
+		}
+		if l.inFlight.Add(1) > l.limit.Load() {
+			l.inFlight.Add(-1) // somebody is trying to enter, will be sent to line, and dispatches then
+			return
+		}
+		w.flow.turns--
+		l.drop(w, now, nil)
+	}
+}
+
+// tooLate goes by the flow's own queue (CoDel): one that was empty within the last patience may wait for so long, one that
+// stands for the shorter time only.
+func (l *Limiter) tooLate(w *waiter, now time.Duration) bool {
+	allowed := time.Duration(l.patience.Load())
+	if now-w.flow.emptied > allowed {
+		allowed = time.Duration(l.standing.Load())
+	}
+	return now-w.since > allowed
+}
+
+// drop takes a waiter out and tells it what became of it; nil: it may go.
+func (l *Limiter) drop(w *waiter, now time.Duration, err error) {
+	l.queue.remove(w, now)
+	l.waiting.Add(-1)
+	w.ready <- err
+}
+
+// wait returns when the request may go or must not.
+func (l *Limiter) wait(ctx context.Context, w *waiter) error {
+	select { // most are let through, or refused, before they wait
+	case err := <-w.ready:
+		return err
+	default:
+	}
+	timer := time.NewTimer(time.Duration(l.patience.Load()))
+	defer timer.Stop()
+	var cause error
+	select {
+	case err := <-w.ready:
+		return err
+	case <-ctx.Done():
+		cause = ctx.Err()
+	case <-timer.C:
+		cause = ErrLate
+	}
+	return l.giveUp(w, cause)
+}
+
+// giveUp takes a waiter out that does not want to wait any longer. When it was let through at the same moment, it goes.
+func (l *Limiter) giveUp(w *waiter, cause error) error {
+	now := l.clock.Now().Sub(l.base)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !w.settled {
+		l.drop(w, now, cause)
+		if cause == ErrLate {
+			l.late++
+		}
+	}
+	err := <-w.ready
+	if err == nil && cause != ErrLate { // let through, and nobody is there any more
+		l.inFlight.Add(-1)
+		l.dispatch(now)
+		return cause
+	}
+	return err
+}
+
+// Status is what a limiter knows, for people to look at.
+type Status struct {
+	Limit, InFlight, Waiting int
+	Baseline, Latency        time.Duration // of an upstream that is not busy, and of the last epoch
+	Reason                   Reason
+	Full, Late               uint64 // refused so far
+}
+
+// Status returns the figures of now.
+func (l *Limiter) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := &l.estimate
+	micro := func(log float64) time.Duration {
+		if log == 0 {
+			return 0
+		}
+		return time.Duration(math.Exp(log) * float64(time.Microsecond))
+	}
+	return Status{
+		Limit: int(l.limit.Load()), InFlight: int(l.inFlight.Load()), Waiting: l.queue.length,
+		Baseline: micro(e.base), Latency: micro(e.last), Reason: e.why, Full: l.full, Late: l.late,
+	}
+}
+
+// RetryAfter is when a client that was refused may try again: when a queue that stands will have gone.
+func (l *Limiter) RetryAfter() time.Duration {
+	return max(time.Second, time.Duration(l.patience.Load()))
+}
