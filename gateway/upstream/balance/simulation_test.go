@@ -48,7 +48,8 @@ type outcome struct {
 func simulate(b *Balancer, services []service, rate float64, span time.Duration) (all []outcome) {
 	r := rand.New(rand.NewPCG(7, 11))
 	var pending arrivals
-	for now := time.Duration(0); now < span; now += time.Duration(r.ExpFloat64() / rate * float64(time.Second)) {
+	now := time.Duration(0)
+	for ; now < span; now += time.Duration(r.ExpFloat64() / rate * float64(time.Second)) {
 		for len(pending) > 0 && pending[0].at <= now {
 			p := heap.Pop(&pending).(arrival)
 			b.ends[p.end].Load.Done(0)
