@@ -238,8 +238,9 @@ func TestTwiceTheCapacityIsOffered(t *testing.T) {
 			capacity := float64(c.workers) / c.mean.Seconds()
 			f := steady(1, 2*capacity)
 			w := newWorld(t, Config{}, c.workers, c.mean, f)
-			w.run(130 * second)
-			goodput, _, p99 := f.figures(10*second+30*c.mean, 120*second)
+			from, span := 5*second+30*c.mean, 20*second+60*c.mean // to settle, and for some thousand requests
+			w.run(from + span + 5*second)
+			goodput, _, p99 := f.figures(from, from+span)
 			alone := time.Duration(4.6 * float64(c.mean)) // p99 of the exponential distribution
 			t.Logf("goodput %.3f C, p99 %v (the service alone: %v), %+v", goodput/capacity, p99, alone, w.limiter.Status())
 			if goodput < .95*capacity || p99 > 2*alone+leastPatience {
@@ -280,7 +281,7 @@ func TestPrioritiesGoFirstAndStarveNobody(t *testing.T) {
 	w.run(30 * second)
 	_, first, _ := high.figures(5*second, 30*second)
 	second2, _, _ := low.figures(5*second, 30*second)
-	if first < .99 || second2 < 50 {
+	if first < .97 || second2 < 50 {
 		t.Errorf("high: %.3f succeed; low: %.0f a second", first, second2)
 	}
 }
@@ -291,7 +292,7 @@ func TestTheServiceBecomesTenTimesSlower(t *testing.T) {
 	f := steady(1, 2000)
 	w := newWorld(t, Config{}, 20, 20*time.Millisecond, f)
 	w.service = func(now time.Duration) (time.Duration, Outcome) {
-		if now >= 20*second && now < 60*second {
+		if now >= 20*second && now < 50*second {
 			return 200 * time.Millisecond, Served
 		}
 		return 20 * time.Millisecond, Served
@@ -301,13 +302,13 @@ func TestTheServiceBecomesTenTimesSlower(t *testing.T) {
 		limit := w.limiter.limit.Load()
 		if now < 20*second {
 			before = limit
-		} else if now < 60*second {
+		} else if now < 50*second {
 			least = min(least, limit)
 		}
 	}
-	w.run(100 * second)
-	slow, _, during := f.figures(30*second, 59*second)
-	after, _, p99 := f.figures(62*second, 90*second)
+	w.run(75 * second)
+	slow, _, during := f.figures(30*second, 49*second)
+	after, _, p99 := f.figures(52*second, 72*second)
 	t.Logf("limit %d, least %d while slow, %d at the end; goodput %.2f of what is left while slow (p99 %v), %.3f C after (p99 %v)",
 		before, least, w.limiter.limit.Load(), slow/100, during, after/1000, p99)
 	if least >= before || after < 950 || slow < 90 || p99 > 400*time.Millisecond {

@@ -98,7 +98,7 @@ func (a better) pick(d draw) int {
 // uniform draws a member that is to be had and is not but.
 func (d *draw) uniform(n uint64, but int) int {
 	for range maxDraws {
-		if m := int(d.next() % n); m != but && d.accepts(m) {
+		if m := int(d.next() % n); m != but && d.accepts(m) && d.admits(m) {
 			return m
 		}
 	}
@@ -108,11 +108,10 @@ func (d *draw) uniform(n uint64, but int) int {
 func (a better) cost(d *draw, m int) float64 {
 	e := &d.b.ends[d.g.members[m]]
 	waiting := e.Load.InFlight()
-	share := float64(e.Weight) * d.b.fade(e, d.q.Now)
 	if a.requests {
-		return float64(waiting+1) / share
+		return float64(waiting+1) / float64(e.Weight)
 	}
-	return e.Load.cost(d.q.Now, waiting) / share
+	return e.Load.cost(d.q.Now, waiting) / float64(e.Weight)
 }
 
 // circle goes round a list in which each member stands as often as its weight, spread evenly: smooth weighted round robin.

@@ -73,7 +73,7 @@ func TestRequestsStayInTheZoneAsFarAsItCarriesThem(t *testing.T) {
 }
 
 func TestANewEndpointGetsAGrowingShare(t *testing.T) {
-	for _, name := range []string{"round-robin", "weighted-round-robin", "random", "consistent-hash"} {
+	for _, name := range []string{"round-robin", "weighted-round-robin", "random", "consistent-hash", "least-requests", "least-latency"} {
 		for _, c := range []struct {
 			age  time.Duration
 			fade float64
