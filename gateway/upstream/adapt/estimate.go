@@ -91,6 +91,7 @@ type estimate struct {
 	floor, cap float64
 	limit      float64
 	base       float64 // of the baseline; 0: not known
+	blur       float64 // standard error of the baseline: of one found with few requests much is forgiven
 	last       float64 // of the last epoch
 	right      float64 // the last limit that was found to be right
 	settled    time.Duration
@@ -144,15 +145,17 @@ func (e *estimate) end(now time.Duration, t totals) {
 	if e.settled = now + settling*inMicroseconds(mean); fresh {
 		return // what ends first is what was quick
 	}
-	if e.doubt(mean, reached) || e.descend(point{e.limit, mean}) {
+	if e.doubt(mean, noise, reached) || e.descend(point{e.limit, mean}, noise) {
 		return
 	}
-	e.relearn()
+	e.relearn(noise)
 	switch rise := mean - e.base; {
 	case !reached:
 		e.base += rise * baseUp
+		e.blur += (noise - e.blur) * baseUp
 	case rise < -2*noise: // the lowest of many noisy means would be too low
 		e.base += (rise + 2*noise) * baseDown
+		e.blur = noise
 	}
 	if e.judge(mean, noise, reached, t.overload > 0); e.why == Unused || e.why == Steady {
 		e.settled = 0
@@ -161,21 +164,21 @@ func (e *estimate) end(now time.Duration, t totals) {
 
 // doubt begins a trial when a baseline was found under load, at the start or because the upstream has become much quicker: our
 // requests may have waited for each other then. The limit grows, and if latency grows with it they have.
-func (e *estimate) doubt(mean float64, reached bool) bool {
+func (e *estimate) doubt(mean, noise float64, reached bool) bool {
 	if e.base == 0 && !reached {
-		e.base = mean
+		e.base, e.blur = mean, noise
 	}
 	if e.descending || e.trial.limit != 0 || !reached || e.base != 0 && mean > e.base-math.Log(shrinkAbove) {
 		return false
 	}
-	e.base, e.trial, e.anchor.limit = mean, point{e.limit, mean}, 0
+	e.base, e.blur, e.trial, e.anchor.limit = mean, noise, point{e.limit, mean}, 0
 	e.set(e.limit*regrowth, Growing)
 	return true
 }
 
 // descend judges a trial and, when latency has grown with the limit, halves the limit as long as that makes it quicker; the
 // last latency is the baseline. Until the last step nothing is lost, since the upstream is busy all the time.
-func (e *estimate) descend(p point) bool {
+func (e *estimate) descend(p point, noise float64) bool {
 	switch {
 	case e.trial.limit != 0:
 		if p.depends(e.trial) < dependent {
@@ -188,7 +191,9 @@ func (e *estimate) descend(p point) bool {
 	case !e.descending:
 		return false
 	}
-	e.base = min(e.base, p.latency)
+	if p.latency < e.base {
+		e.base, e.blur = p.latency, noise
+	}
 	if p.limit > e.floor && e.anchor.depends(p) >= dependent {
 		e.anchor = p
 		e.set(p.limit*mostShrink, Queueing)
@@ -200,7 +205,7 @@ func (e *estimate) descend(p point) bool {
 
 // judge moves the limit to where latency is near the baseline.
 func (e *estimate) judge(mean, noise float64, reached, refused bool) {
-	ratio := math.Exp(mean - noise - e.base)
+	ratio := math.Exp(mean - math.Hypot(noise, e.blur) - e.base)
 	switch {
 	case ratio > shrinkAbove && (reached || refused):
 		if e.anchor.limit == 0 {
@@ -222,14 +227,14 @@ func (e *estimate) judge(mean, noise float64, reached, refused bool) {
 }
 
 // relearn raises the baseline once the limit has come down far enough, or can come down no further, and the latency has not.
-func (e *estimate) relearn() {
+func (e *estimate) relearn(noise float64) {
 	a := &e.anchor
 	if a.limit == 0 || e.limit > a.limit*halved && e.limit > e.floor {
 		return
 	}
 	p := point{e.limit, e.last}
 	if a.depends(p) < dependent { // at the floor there is nothing left that could wait for each other
-		e.base = e.last
+		e.base, e.blur = e.last, noise
 	}
 	*a = p
 }
