@@ -3,8 +3,10 @@ package h3
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -162,7 +164,7 @@ func TestConfigureUnderLoadLosesNothing(t *testing.T) {
 }
 
 // resumable returns what a client needs to ask before the handshake is over, once it has been here.
-func (d *door) resumable(t *testing.T) (*tls.Config, *quic.Config) {
+func (d *door) resumable(t *testing.T) *tls.Config {
 	t.Helper()
 	got := make(chan struct{}, 10)
 	conf := d.tls()
@@ -174,7 +176,7 @@ func (d *door) resumable(t *testing.T) (*tls.Config, *quic.Config) {
 	_ = read((&raw{q, t}).request(get(), true))
 	await(t, got)
 	_ = q.CloseWithError(0x100, "")
-	return conf, &quic.Config{}
+	return conf
 }
 
 // sessions tells when a ticket has come.
@@ -191,6 +193,51 @@ func (s *sessions) Put(key string, cs *tls.ClientSessionState) {
 	}
 }
 
+// deaf is a client's socket that hears nothing until it may: as long as it hears nothing, no handshake is complete.
+type deaf struct {
+	net.PacketConn
+	may <-chan struct{}
+}
+
+// ReadFrom implements net.PacketConn.
+func (s *deaf) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := s.PacketConn.ReadFrom(b)
+	<-s.may
+	return n, from, err
+}
+
+// early opens a connection whose client may ask at once, and whose handshake cannot be complete before it is told to listen.
+func (d *door) early(t *testing.T, conf *tls.Config) (r *raw, listen func()) {
+	t.Helper()
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	may := make(chan struct{})
+	listen = sync.OnceFunc(func() { close(may) })
+	transport := &quic.Transport{Conn: &deaf{socket, may}}
+	t.Cleanup(func() {
+		listen()
+		if err := errors.Join(transport.Close(), socket.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	to, err := net.ResolveUDPAddr("udp", d.Bound())
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := transport.DialEarly(t.Context(), to, conf, &quic.Config{HandshakeIdleTimeout: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &raw{q, t}, listen
+}
+
+// bare is the HEADERS frame of a request that has a method and nothing more.
+func bare(method string) []byte {
+	return frame(frameHeaders, block(":method", method, ":scheme", "https", ":authority", "localhost", ":path", "/"))
+}
+
 // Early data may be a replay: only safe methods are carried before the handshake is complete, and say so; others wait
 // (RFC 8470 section 3).
 func TestEarlyDataIsForSafeMethods(t *testing.T) {
@@ -202,25 +249,36 @@ func TestEarlyDataIsForSafeMethods(t *testing.T) {
 		}
 		return hello(x)
 	}, limited(func(l *Limits) { l.EarlyData = true }))
-	conf, qc := d.resumable(t)
+	conf := d.resumable(t)
 	await(t, seen)
-	for method, want := range map[string]string{
-		"GET": "GET early true, told 1", "HEAD": "HEAD early true, told 1", "OPTIONS": "OPTIONS early true, told 1",
-		"POST": "POST early false, told ", "DELETE": "DELETE early false, told ",
+	for _, c := range []struct{ first, firstSeen, second, secondSeen string }{
+		{"GET", "GET early true, told 1", "", ""},
+		{"HEAD", "HEAD early true, told 1", "", ""},
+		{"POST", "POST early false, told ", "OPTIONS", "OPTIONS early true, told 1"},
+		{"DELETE", "DELETE early false, told ", "OPTIONS", "OPTIONS early true, told 1"},
 	} {
-		q, err := quic.DialAddrEarly(t.Context(), d.Bound(), conf, qc)
-		if err != nil {
-			t.Fatal(err)
+		r, listen := d.early(t, conf)
+		asked := []*quic.Stream{r.request(bare(c.first), true)}
+		if c.second != "" { // it overtakes the first, which waits
+			asked = append(asked, r.request(bare(c.second), true))
+			if s := await(t, seen); s != c.secondSeen {
+				t.Errorf("%q, want %q", s, c.secondSeen)
+			}
+			listen()
 		}
-		head := frame(frameHeaders, block(":method", method, ":scheme", "https", ":authority", "localhost", ":path", "/"))
-		got := read((&raw{q, t}).request(head, true))
-		if !q.ConnectionState().Used0RTT || got.err != nil || got.status != "200" {
-			t.Errorf("%s: 0-RTT %v, %+v", method, q.ConnectionState().Used0RTT, got)
+		if s := await(t, seen); s != c.firstSeen {
+			t.Errorf("%q, want %q", s, c.firstSeen)
 		}
-		if s := await(t, seen); s != want {
-			t.Errorf("%q, want %q", s, want)
+		listen()
+		for _, s := range asked {
+			if got := read(s); got.err != nil || got.status != "200" {
+				t.Errorf("%s: %+v", c.first, got)
+			}
 		}
-		_ = q.CloseWithError(0x100, "")
+		if !r.ConnectionState().Used0RTT {
+			t.Errorf("%s did not come early", c.first)
+		}
+		_ = r.CloseWithError(0x100, "")
 	}
 }
 
@@ -234,10 +292,10 @@ func TestEarlyDataIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := open(t, hello, limited(func(l *Limits) { l.EarlyData = true }))
-			conf, qc := d.resumable(t)
+			conf := d.resumable(t)
 			c.change(d)
 			d.Configure(d.settings)
-			q, err := quic.DialAddrEarly(t.Context(), d.Bound(), conf, qc)
+			q, err := quic.DialAddrEarly(t.Context(), d.Bound(), conf, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
