@@ -27,8 +27,12 @@ type mux struct {
 	mu     sync.Mutex // for what follows, and for replacing conns
 	queue  []*waiter
 	dials  int
+	lost   int // connections in a row that the target left before they could be used
 	closed bool
 }
+
+// maxLost is how many of them are opened for those who wait: a target that says goodbye to everybody is not asked for ever.
+const maxLost = 8
 
 // What a target that chooses by itself was found to speak.
 const (
@@ -215,8 +219,12 @@ func (m *mux) dial() {
 	m.dials--
 	switch {
 	case c != nil:
+		m.lost = 0
 		m.add(c)
+	case errors.Is(err, client.ErrLeft) && m.lost < maxLost:
+		m.lost++ // those who wait get another one
 	case err != nil:
+		m.lost = 0
 		if m.closed || len(*m.conns.Load()) == 0 && m.dials == 0 { // with others there is hope
 			m.tellAll(granted{err: err})
 		}
@@ -243,11 +251,15 @@ func (m *mux) adopt(ctx context.Context, sc *sock.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, m.pool.target.upstream.config.Timeouts.Connect)
 	defer cancel()
 	c, err := client.Open(ctx, sc, &m.terms, m)
-	if err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	switch {
+	case errors.Is(err, client.ErrLeft): // another one is opened for who asks
+		m.spoken.Store(spokenH2)
+		return nil
+	case err != nil:
+		return err
+	}
 	m.add(c)
 	m.serve()
 	return nil
@@ -329,16 +341,20 @@ func (lone) Leaving(*client.Conn) {}
 func (m *mux) single(x *exchange.Exchange) (g granted) {
 	ctx, cancel := context.WithTimeout(x.Context(), m.pool.target.upstream.config.Timeouts.Connect)
 	defer cancel()
-	o, err := m.pool.open(ctx, &x.Client, m.pool.tls)
-	switch {
-	case err != nil:
-		return granted{err: err}
-	case !m.isH2(o):
-		return granted{h1: o}
-	}
 	terms := m.terms
 	terms.Streams = 1
-	if g.conn, g.err = client.Open(ctx, o.Conn, &terms, lone{}); g.err == nil && !g.conn.Reserve() {
+	g.err = client.ErrLeft
+	for n := 0; n <= maxLost && errors.Is(g.err, client.ErrLeft); n++ {
+		o, err := m.pool.open(ctx, &x.Client, m.pool.tls)
+		switch {
+		case err != nil:
+			return granted{err: err}
+		case !m.isH2(o):
+			return granted{h1: o}
+		}
+		g.conn, g.err = client.Open(ctx, o.Conn, &terms, lone{})
+	}
+	if g.err == nil && !g.conn.Reserve() {
 		g.conn.Retire()
 		g.conn, g.err = nil, errNoStream
 	}

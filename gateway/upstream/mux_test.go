@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -231,6 +233,58 @@ func TestGoAwayStormLosesNoRequest(t *testing.T) {
 	}
 }
 
+// leaves is a target's connection over HTTP/2 that ends before it begins.
+func leaves(_ *origin, c net.Conn) {
+	var said bytes.Buffer
+	f := http2.NewFramer(&said, nil)
+	_ = f.WriteSettings() // writing to memory does not fail
+	_ = f.WriteGoAway(0, http2.ErrCodeNo, nil)
+	_, _ = c.Write(said.Bytes())
+	_, _ = io.Copy(io.Discard, c)
+}
+
+// A target may take its leave of a connection before it was used; that costs no request, unless it never does anything else.
+func TestGoAwayOnANewConnectionLosesNoRequest(t *testing.T) {
+	backend := serveH2C(t, 0, hello)
+	for _, proxy := range []string{"", "v1"} {
+		var opened atomic.Int32
+		leaving := func(o *origin, c net.Conn) {
+			opened.Add(1)
+			leaves(o, c)
+		}
+		serving := func(_ *origin, c net.Conn) {
+			if proxy != "" {
+				if _, err := readLine(c); err != nil {
+					t.Error(err)
+				}
+			}
+			relay(t, c, backend)
+		}
+		for _, test := range []struct {
+			scripts []script
+			status  int
+			code    string
+		}{
+			{[]script{leaving, serving}, 200, ""},
+			{[]script{leaving, leaving, leaving, serving}, 200, ""},
+			{[]script{leaving}, 0, "upstream_unreachable"},
+		} {
+			opened.Store(0)
+			m := config(func(m *model.Upstream) { overH2C(m); m.Proxy = proxy }, serve(t, test.scripts...).address())
+			x := ask("POST")
+			x.Client.Peer = netip.MustParseAddrPort("192.0.2.1:4711")
+			x.Client.Local = netip.MustParseAddrPort("198.51.100.7:443")
+			status, code := send(t, build(t, env(io.Discard), m), x)
+			if status != test.status || code != test.code {
+				t.Errorf("proxy %q, %d connections: %d, %q", proxy, opened.Load(), status, code)
+			}
+			if n := opened.Load(); n > 10*maxLost {
+				t.Errorf("proxy %q: %d connections were opened for one request", proxy, n)
+			}
+		}
+	}
+}
+
 // grpcCall is a unary call; slow: its body comes in pieces.
 func grpcCall(message string, slow bool) *exchange.Exchange {
 	x := ask("POST")
@@ -393,14 +447,11 @@ func TestAConnectionOverHTTP2ThatNamedAClientIsForOneRequest(t *testing.T) {
 	front := serve(t, func(_ *origin, c net.Conn) { // takes the header off and passes the rest on
 		line, err := readLine(c)
 		named <- line
-		far, dialErr := net.Dial("tcp", backend)
-		if err != nil || dialErr != nil {
-			t.Error(err, dialErr)
+		if err != nil {
+			t.Error(err)
 			return
 		}
-		defer far.Close()
-		go func() { _, _ = io.Copy(far, c); _ = far.Close() }()
-		_, _ = io.Copy(c, far)
+		relay(t, c, backend)
 	})
 	e := env(io.Discard)
 	u := build(t, e, config(func(m *model.Upstream) { overH2C(m); m.Proxy = "v1" }, front.address()))
@@ -416,6 +467,18 @@ func TestAConnectionOverHTTP2ThatNamedAClientIsForOneRequest(t *testing.T) {
 		}
 	}
 	until(t, "the connections are closed", func() bool { return e.Sweeper.Len() == 0 })
+}
+
+// relay passes a connection on until one side ends.
+func relay(t *testing.T, c net.Conn, to string) {
+	far, err := net.Dial("tcp", to)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer far.Close()
+	go func() { _, _ = io.Copy(far, c); _ = far.Close() }()
+	_, _ = io.Copy(c, far)
 }
 
 // readLine reads up to CRLF, and not a byte more.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,8 @@ type state struct {
 	grown    int64 // by which windows of streams are larger than at their start
 }
 
-// Open begins HTTP/2 on an open connection and waits for the target's settings, which show that it speaks it.
+// Open begins HTTP/2 on an open connection and waits for the target's settings, which show that it speaks it. ErrLeft is a
+// target that said goodbye before the connection could be used; it may take another one.
 func Open(ctx context.Context, sc *sock.Conn, terms *Terms, owner Owner) (*Conn, error) {
 	c := &Conn{sock: sc, terms: terms, owner: owner, base: terms.Clock.Now(), ready: make(chan struct{})}
 	c.state = state{calls: map[uint32]*Call{}, window: startWindow, initial: startWindow, received: connWindow}
@@ -77,7 +79,7 @@ func Open(ctx context.Context, sc *sock.Conn, terms *Terms, owner Owner) (*Conn,
 		c.fail(context.Cause(ctx), http2.ErrCodeNo)
 	}
 	c.mu.Lock()
-	err := c.state.err
+	err, code := c.state.err, c.state.code
 	c.mu.Unlock()
 	if err == nil {
 		return c, nil
@@ -85,8 +87,13 @@ func Open(ctx context.Context, sc *sock.Conn, terms *Terms, owner Owner) (*Conn,
 	sc.Interrupt()
 	c.runs.Wait()
 	var malformed *invalid
-	if errors.As(err, &malformed) {
+	switch {
+	case errors.As(err, &malformed):
 		err = errors.Join(errNoPreface, err)
+	case errors.Is(err, errRetired) && code == http2.ErrCodeNo: // nobody else could retire it
+		err = ErrLeft
+	case errors.Is(err, errRetired):
+		err = fmt.Errorf("h2: the target refused the connection: %v", code)
 	}
 	return nil, err
 }

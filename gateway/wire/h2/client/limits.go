@@ -74,6 +74,10 @@ const (
 	settleTime = 5 * time.Millisecond
 )
 
+// ErrLeft tells that the target said goodbye, and nothing worse, on a connection that was being opened: it takes its leave of
+// connections by age or is about to stop.
+var ErrLeft = errors.New("h2: the target said GOAWAY on a new connection")
+
 // What ends a call or a connection. Those of calls reach the exchange as the cause of its error.
 var (
 	errRefused   = errors.New("h2: the target has not processed the stream")
