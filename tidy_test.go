@@ -32,7 +32,6 @@ type allowance struct{ rule, where, reason string }
 var allowed = []allowance{
 	{"words", "gateway/exchange/problem.go", "501's own name in RFC 9110 section 15.6.2"},
 	{"words", "docs/reference/problems.md", "as gateway/exchange/problem.go"},
-	{"words", "docs/http.md", "as problem.go, whose sentences it quotes"},
 	{"words", "gateway/grpc", "the name of a status code of gRPC"},
 	{"words", "gateway/record/meter.go", "as gateway/grpc"},
 	{"words", "docs/grpc.md", "as gateway/grpc"},

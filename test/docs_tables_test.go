@@ -5,13 +5,11 @@ import (
 	"os"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"headgate/config/model"
-	"headgate/gateway/exchange"
 	"headgate/internal/size"
 )
 
@@ -53,25 +51,5 @@ func TestPageTellsEveryLimitOfAListener(t *testing.T) {
 	}
 	for name := range told {
 		t.Errorf("operating.md tells of a limit %s that there is not", name)
-	}
-}
-
-// TestPageTellsEveryCode holds the table of the gateway's own codes against the catalogue.
-func TestPageTellsEveryCode(t *testing.T) {
-	_, section, _ := strings.Cut(readPage(t, "../docs/http.md"), "## The gateway's own codes")
-	var want []string
-	told := regexp.MustCompile("(?m)^\\| \\d+ \\| `.*$").FindAllString(section, -1)
-	for _, c := range exchange.Codes() {
-		want = append(want, fmt.Sprintf("| %d | `%s` | %s |", c.Status, c.Name, c.Title))
-	}
-	for _, row := range want {
-		if !slices.Contains(told, row) {
-			t.Errorf("http.md does not say: %s", row)
-		}
-	}
-	for _, row := range told {
-		if !slices.Contains(want, row) {
-			t.Errorf("http.md says, and it is not so: %s", row)
-		}
 	}
 }

@@ -104,7 +104,7 @@ func TestADocumentIsReadWithItsDefaults(t *testing.T) {
 	}
 	doc := l.Document
 	if u := doc.Upstreams["orders"]; len(u.Targets) != 1 || u.Targets[0] != (model.Target{URL: "http://127.0.0.1:9000", Weight: 1}) ||
-		u.Balance != "least-latency" || u.Timeouts.Connect != 2*time.Second {
+		u.Balance.Algorithm != "least-latency" || u.Timeouts.Connect != 2*time.Second {
 		t.Errorf("upstream: %+v", u)
 	}
 	if doc.Admin.Address != "127.0.0.1:9080" || doc.Log.Access.Buffer != 4*size.MiB || doc.Drain.Timeout != 30*time.Second {
@@ -133,7 +133,7 @@ func TestFilesAreMergedAndNamesMayStandOnce(t *testing.T) {
 	_, ps = read(t, "apis:\n  a: {}\nlog: {level: info}\n", "log: {level: warn}\napis:\n  a: {}\nupstreams: {u: []}\n")
 	want := `b.yaml:1:1: log: log is already written at a.yaml:3:1; keep it in one place [duplicate_key]
 b.yaml:3:3: apis.a: "a" is already written at a.yaml:2:3 [duplicate_object]
-b.yaml:4:16: upstreams.u: expected a mapping with the keys targets, balance, host, timeouts, pool, ejection, health, protocol, tls, proxy_protocol, h2, discover or its short form, found a list [wrong_type]`
+b.yaml:4:16: upstreams.u: expected a mapping with the keys targets, discover, balance, sticky, host, protocol, tls, proxy_protocol, timeouts, pool, h2, health, ejection, retry, hedge, breaker, fallback, concurrency, split, mirror or its short form, found a list [wrong_type]`
 	if got := ps.Error(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -39,7 +39,7 @@ func simulate(
 		u = build(t, e, config(change, addresses...))
 		random := rand.New(rand.NewPCG(1, 2))
 		all := u.set.Load().targets
-		u.set.Store(&set{all, newBalancer(u.config.Balance, all, random.Uint64)})
+		u.set.Store(&set{all, newBalancer(u.config.Balance.Algorithm, all, random.Uint64)})
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { _ = e.Sweeper.Run(ctx) }()
 		shares = make([][10]int, len(targets))
@@ -148,7 +148,8 @@ func TestATargetThatHasRecoveredIsFoundOut(t *testing.T) {
 func TestATargetOfWeight0GetsNothing(t *testing.T) {
 	good := steady(20*time.Millisecond, 200)
 	for _, balance := range []string{"least-latency", "round-robin"} {
-		shares, _ := simulate(t, func(m *model.Upstream) { m.Balance, m.Targets[1].Weight = balance, 0 }, 100, 10*time.Second, good, good, good)
+		change := func(m *model.Upstream) { m.Balance.Algorithm, m.Targets[1].Weight = balance, 0 }
+		shares, _ := simulate(t, change, 100, 10*time.Second, good, good, good)
 		if n := sum(shares[1]); n != 0 {
 			t.Errorf("%s: %d requests", balance, n)
 		}
@@ -159,7 +160,7 @@ func TestNobodyWithAWeight(t *testing.T) {
 	for _, balance := range []string{"least-latency", "round-robin"} {
 		for n := 1; n < 4; n++ {
 			u := build(t, env(io.Discard), config(func(m *model.Upstream) {
-				m.Balance = balance
+				m.Balance.Algorithm = balance
 				for i := range m.Targets {
 					m.Targets[i].Weight = 0
 				}
@@ -234,7 +235,7 @@ func TestACircleIsBounded(t *testing.T) {
 
 func TestWhoIsChosenWhenSomeAreOut(t *testing.T) {
 	for _, balance := range []string{"least-latency", "round-robin"} {
-		u := build(t, env(io.Discard), config(func(m *model.Upstream) { m.Balance = balance }, "a:1", "b:1", "c:1"))
+		u := build(t, env(io.Discard), config(func(m *model.Upstream) { m.Balance.Algorithm = balance }, "a:1", "b:1", "c:1"))
 		a, b, c := u.set.Load().targets[0], u.set.Load().targets[1], u.set.Load().targets[2]
 		picks := func(failed ...*target) (got string) {
 			seen := map[string]bool{}

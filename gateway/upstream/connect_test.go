@@ -53,7 +53,7 @@ func TestDialPassesOverATargetThatCannotBeReachedAndEjectsIt(t *testing.T) {
 	o := serve(t, echo)
 	u := build(t, env(io.Discard), config(func(m *model.Upstream) {
 		overTCP(m)
-		m.Balance, m.Ejection.Failures = "round-robin", 2
+		m.Balance.Algorithm, m.Ejection.Failures = "round-robin", 2
 	}, refusing(t), o.address()))
 	for range 6 {
 		c, release, err := u.Dial(ask0())

@@ -111,7 +111,7 @@ func TestWaitingForAStreamEnds(t *testing.T) {
 
 func TestATargetThatCannotBeReachedOverHTTP2IsPassedOver(t *testing.T) {
 	address := serveH2C(t, 0, hello)
-	u := build(t, env(io.Discard), config(func(m *model.Upstream) { overH2C(m); m.Balance = "round-robin" }, refusing(t), address))
+	u := build(t, env(io.Discard), config(func(m *model.Upstream) { overH2C(m); m.Balance.Algorithm = "round-robin" }, refusing(t), address))
 	for range 4 {
 		x := ask("POST")
 		x.Request.Body = exchange.Body{Length: 0}

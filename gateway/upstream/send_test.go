@@ -93,7 +93,7 @@ func TestWhenARequestIsRepeated(t *testing.T) {
 func TestATargetThatCannotBeReachedIsPassedOver(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} { // nothing was sent, so whatever it is may go elsewhere
 		o := serve(t, answers(ok, 0))
-		u := build(t, env(io.Discard), config(func(m *model.Upstream) { m.Balance = "round-robin" }, refusing(t), o.address()))
+		u := build(t, env(io.Discard), config(func(m *model.Upstream) { m.Balance.Algorithm = "round-robin" }, refusing(t), o.address()))
 		for range 4 {
 			x := ask(method)
 			if method == "POST" {

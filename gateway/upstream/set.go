@@ -13,7 +13,7 @@ type set struct {
 }
 
 func (u *Upstream) newSet(targets []*target) *set {
-	return &set{targets, newBalancer(u.config.Balance, targets, rand.Uint64)}
+	return &set{targets, newBalancer(u.config.Balance.Algorithm, targets, rand.Uint64)}
 }
 
 // wanted is a target as it should be.

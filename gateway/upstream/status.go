@@ -39,7 +39,9 @@ type TargetStatus struct {
 // Status describes the upstream and its targets as they are now.
 func (u *Upstream) Status() Status {
 	id := u.identity.Load()
-	s := Status{Name: u.Name, Balance: u.config.Balance, Targets: []TargetStatus{}, Certificate: u.certificate(), Problem: id.problem}
+	s := Status{
+		Name: u.Name, Balance: u.config.Balance.Algorithm, Targets: []TargetStatus{}, Certificate: u.certificate(), Problem: id.problem,
+	}
 	if u.finder != nil {
 		d := u.finder.Status()
 		s.Discovery = &d
