@@ -353,10 +353,14 @@ func (m *mux) single(x *exchange.Exchange) (g granted) {
 			return granted{h1: o}
 		}
 		g.conn, g.err = client.Open(ctx, o.Conn, &terms, lone{})
-	}
-	if g.err == nil && !g.conn.Reserve() {
+		if g.err != nil || g.conn.Reserve() {
+			continue
+		}
+		if g.err = errNoStream; g.conn.Left() {
+			g.err = client.ErrLeft
+		}
 		g.conn.Retire()
-		g.conn, g.err = nil, errNoStream
+		g.conn = nil
 	}
 	return g
 }

@@ -79,11 +79,15 @@ func Open(ctx context.Context, sc *sock.Conn, terms *Terms, owner Owner) (*Conn,
 		c.fail(context.Cause(ctx), http2.ErrCodeNo)
 	}
 	c.mu.Lock()
-	err, code := c.state.err, c.state.code
+	err, left, code := c.state.err, c.state.leaving, c.state.code
 	c.mu.Unlock()
-	if err == nil {
+	switch {
+	case !left:
 		return c, nil
+	case err == nil: // it is about to be noted
+		err = errRetired
 	}
+	c.fail(err, http2.ErrCodeNo)
 	sc.Interrupt()
 	c.runs.Wait()
 	var malformed *invalid
