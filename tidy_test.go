@@ -40,7 +40,7 @@ var allowed = []allowance{
 	{"globals", "gateway/policy/hooks.go:Continue", "a verdict without a reason is a constant that Go cannot declare as one"},
 	{"globals", "gateway/policy/hooks.go:Wait", "as Continue"},
 	{"globals", "gateway/policy/hooks.go:Answered", "as Continue"},
-	{"globals", "internal/testkit/gateway.go:nextPort", "ports belong to the process: two tests of it must not get the same"},
+	{"globals", "internal/testkit/gateway.go:ports", "ports belong to the process: two tests of it must not get the same"},
 	{"exit", "gateway/policy/policytest/endings.go", "panics on purpose, to prove that Done is called all the same"},
 	{"time", "gateway/policy/policytest/waiting.go", "measures on the real clock whether a step waits"},
 	{"time", "internal/sock/sweeper.go", "deadlines of sockets run on the machine's own clock: moving ours cuts nobody off"},

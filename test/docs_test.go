@@ -206,4 +206,4 @@ func fits(shown, output string, runsOn bool) bool {
 
 // patience is how long a command may take, and how long it is repeated until its output fits: files are watched, logs are
 // written a little later.
-const patience = 5 * time.Second
+const patience = 30 * time.Second

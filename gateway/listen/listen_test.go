@@ -103,7 +103,7 @@ func (h *house) dial() net.Conn {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	return c
 }
 
@@ -113,7 +113,7 @@ func (h *house) counted(name string) uint64 {
 
 func (h *house) until(what string, holds func() bool) {
 	h.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			h.t.Fatalf("waited in vain: %s", what)
 		}

@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long anything may take that a test waits for.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // house is a server between real connections. It is its own handler: there is one service behind it.
 type house struct {

@@ -106,7 +106,10 @@ func TestASideThatBreaksBreaksTheOther(t *testing.T) {
 	} {
 		for _, half := range []bool{false, true} { // the other side has ended its direction before
 			h := newHouse(t, Settings{})
-			breaks, notices := c.broken(h.pair())
+			client, service := h.pair()
+			h.write(client, "x")
+			h.read(service, "x") // the gateway is connected too, and has noticed
+			breaks, notices := c.broken(client, service)
 			if half {
 				_ = notices.CloseWrite()
 				if _, err := breaks.Read(make([]byte, 1)); err != io.EOF {

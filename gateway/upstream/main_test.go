@@ -108,7 +108,7 @@ func serve(t *testing.T, scripts ...script) *origin {
 			}
 			o.runs.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 				scripts[min(n, len(scripts)-1)](o, c)
 			})
 		}
@@ -224,7 +224,7 @@ func connection(t *testing.T, s *sock.Sweeper) (*h1.Conn, net.Conn) {
 // until waits for a condition.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}

@@ -90,8 +90,8 @@ func TestProbesFollowTheTargets(t *testing.T) {
 	until(t, "a probe of the first", func() bool { return asked[0].Load() > 0 })
 	u.replace(at(servers[1].Listener.Addr().String()))
 	n := asked[0].Load()
-	until(t, "probes of the second", func() bool { return asked[1].Load() > 2 })
-	if asked[0].Load() != n {
+	until(t, "probes of the second", func() bool { return asked[1].Load() > 9 })
+	if asked[0].Load() > n+1 { // one was on its way
 		t.Error("a removed target is probed")
 	}
 }

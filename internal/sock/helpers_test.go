@@ -13,7 +13,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait for something that happens at once on a healthy machine.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // pair returns a connection driven by the sweeper, which does not run, and the plain socket at its other end.
 func pair(t *testing.T, s *Sweeper, onGone func()) (*Conn, *net.TCPConn) {

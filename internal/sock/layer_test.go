@@ -99,11 +99,9 @@ func TestEachWaitsOnTrustWhileALayerIsIdleAndHearsOfTheEnd(t *testing.T) {
 	c, client := encrypted(t, s, tls.VersionTLS13)
 	k := collect(c)
 	done := k.run()
-	for range 3 {
-		send(t, client, "x")
-		<-k.seen
-	}
-	until(t, "waiting on trust", c.trusted.Load) // for which the buffer has been given back
+	send(t, client, "x")
+	<-k.seen
+	k.untilItTrusts(t, client) // for which the buffer has been given back
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}

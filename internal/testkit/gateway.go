@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -40,9 +39,15 @@ func Build(ctx context.Context, dir string, race bool) (string, error) {
 // FreeAddress returns an address of 127.0.0.1 that nobody listens on. Its port lies below the range from which the kernel
 // takes the near ends of connections, so that none of them takes it before the gateway does.
 func FreeAddress() (string, error) {
+	ports.mu.Lock()
+	defer ports.mu.Unlock()
+	for i := 0; ports.held == nil && i < portBlocks; i++ {
+		ports.first = firstPort + (os.Getpid()+i)%portBlocks*portsEach
+		ports.held, _ = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.first)) // an error: it belongs to another process
+	}
 	for range portsEach {
-		port := firstPort + (os.Getpid()%portBlocks)*portsEach + int(nextPort.Add(1))%portsEach
-		address := fmt.Sprintf("127.0.0.1:%d", port)
+		ports.last = ports.last%(portsEach-1) + 1
+		address := fmt.Sprintf("127.0.0.1:%d", ports.first+ports.last)
 		if l, err := net.Listen("tcp", address); err == nil {
 			return address, l.Close()
 		}
@@ -57,8 +62,13 @@ const (
 	portsEach  = 500
 )
 
-// nextPort only grows: what is handed out once is not handed out again soon.
-var nextPort atomic.Int64
+// ports is the block of this process. What is handed out once is not handed out again soon.
+var ports struct {
+	mu    sync.Mutex
+	held  net.Listener // the first port of the block, by which others know that it is taken
+	first int
+	last  int // that was handed out, from the first
+}
 
 // output keeps what a process prints.
 type output struct {

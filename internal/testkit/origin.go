@@ -11,7 +11,7 @@ import (
 )
 
 // patience is how long anything may take that a script waits for. It is generous: a loaded machine is no failure.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // received is one request as an upstream got it.
 type received struct {

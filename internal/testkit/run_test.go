@@ -182,8 +182,8 @@ func TestScriptsThatDoNotHoldFail(t *testing.T) {
 		{"forwarded head", get + "< 200\n^= GET", `script.txt:12: ^= GET: it received "GET /x`},
 		{"forwarded body", get + "< 200\n^| x", `script.txt:12: ^| x: it received the body ""`},
 		{"not forwarded", get + "< 200\n\nwithin 300ms\n^ GET /y HTTP/1.1", "it received 0 requests"},
-		{"unread answer", get + ">| GET /x HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n\n< 200\n<= x\n\nconnect", "more than the script reads"},
-		{"unread answer at the end", get + ">| GET /x HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n\n< 200\n<~ x\n^count 2", "more than the script reads"},
+		{"unread answer", "-- script --\n> GET /twice HTTP/1.1\n> Host: a\n>\n< 200\n<= x\n\nconnect", "more than the script reads"},
+		{"unread answer at the end", "-- script --\n> GET /twice HTTP/1.1\n> Host: a\n>\n< 200\n<= x", "more than the script reads"},
 		{"upstream's order", "-- upstream --\nexpect GET /other\n" + get + "< 502", `upstream: line 8: expect GET /other: got "GET /x HTTP/1.1"`},
 		{"upstream asked too much", "-- upstream --\nexpect\nsend HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n\n" + get + "< 200\n\n" +
 			"> GET /again HTTP/1.1\n> Host: a\n>\n< 502", `a request that the script does not expect: "GET /again HTTP/1.1"`},

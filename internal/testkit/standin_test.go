@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -48,7 +50,14 @@ func standIn(verb, file string) error {
 	if err != nil {
 		return err
 	}
-	front := &http.Server{Addr: at["listen"], Handler: httputil.NewSingleHostReverseProxy(to)}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	front := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/twice" {
+			twice(w)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/status", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "all is well") })
@@ -61,7 +70,15 @@ func standIn(verb, file string) error {
 			w.WriteHeader(http.StatusUnprocessableEntity)
 		}
 	})
-	back := &http.Server{Addr: at["admin"], Handler: mux}
+	back := &http.Server{Handler: mux}
+	frontDoor, err := net.Listen("tcp", at["listen"])
+	if err != nil {
+		return err
+	}
+	backDoor, err := net.Listen("tcp", at["admin"])
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	go func() {
@@ -70,12 +87,26 @@ func standIn(verb, file string) error {
 		front.Close()
 	}()
 	failed := make(chan error, 2)
-	go func() { failed <- front.ListenAndServe() }()
-	go func() { failed <- back.ListenAndServe() }()
+	go func() { failed <- front.Serve(frontDoor) }()
+	go func() { failed <- back.Serve(backDoor) }()
 	for range 2 {
 		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 	}
 	return nil
+}
+
+// twice answers a request with two answers, which arrive together.
+func twice(w http.ResponseWriter) {
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	defer c.Close()
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+	if _, err := io.WriteString(c, answer+answer); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 }

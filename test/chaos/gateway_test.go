@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long anything may take that a test waits for. It is generous: a loaded machine is no failure.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // eventually waits until what is asked for holds; the text says what was seen last.
 func eventually(t *testing.T, what string, holds func() (bool, string)) {

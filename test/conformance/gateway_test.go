@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long anything may take that is not what a test measures.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // binary builds the gateway once for all tests.
 var binary = sync.OnceValues(func() (string, error) {

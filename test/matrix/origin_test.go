@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait for something that happens at once on a healthy machine.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // origin is what every upstream answers, whatever it speaks.
 type origin struct {

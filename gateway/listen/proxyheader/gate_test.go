@@ -81,7 +81,7 @@ func (b *balancer) rest() string {
 const (
 	balancers = "127.0.0.0/8"
 	others    = "10.0.0.0/8"
-	patience  = 10 * time.Second
+	patience  = 30 * time.Second
 	impatient = 20 * time.Millisecond
 	line      = "PROXY TCP4 192.0.2.1 10.0.0.1 4711 443\r\n"
 )

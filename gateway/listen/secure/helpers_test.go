@@ -293,7 +293,7 @@ func (d *door) call(c *tls.Config) (answer string, state tls.ConnectionState, er
 		return "", state, err
 	}
 	defer nc.Close()
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
 	conn := tls.Client(nc, c)
 	if err := conn.Handshake(); err != nil {
 		return "", state, err
@@ -328,7 +328,7 @@ func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); !holds(); <-tick.C {
+	for end := time.Now().Add(30 * time.Second); !holds(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}

@@ -75,7 +75,7 @@ func TestAFileIsFollowed(t *testing.T) {
 	}()
 	expect := func(want string) {
 		t.Helper()
-		for deadline := time.After(20 * time.Second); ; {
+		for deadline := time.After(30 * time.Second); ; {
 			select {
 			case got := <-answers:
 				if got == want {

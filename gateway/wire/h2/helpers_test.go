@@ -130,7 +130,7 @@ func begin(t testing.TB, serve carrier, change func(l *h1.Limits)) *rig {
 	r.stop = sync.OnceFunc(func() {
 		r.shut()
 		s.Drain()
-		ended, done := context.WithTimeout(context.Background(), 10*time.Second)
+		ended, done := context.WithTimeout(context.Background(), 30*time.Second)
 		defer done()
 		s.Wait(ended)
 		cancel()

@@ -169,7 +169,7 @@ func (d *door) resumable(t *testing.T) *tls.Config {
 	got := make(chan struct{}, 10)
 	conf := d.tls()
 	conf.ClientSessionCache = &sessions{ClientSessionCache: tls.NewLRUClientSessionCache(10), got: got}
-	q, err := quic.DialAddr(t.Context(), d.Bound(), conf, nil)
+	q, err := quic.DialAddr(t.Context(), d.Bound(), conf, unhurried())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func (d *door) early(t *testing.T, conf *tls.Config) (r *raw, listen func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := transport.DialEarly(t.Context(), to, conf, &quic.Config{HandshakeIdleTimeout: patience})
+	q, err := transport.DialEarly(t.Context(), to, conf, unhurried())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +295,7 @@ func TestEarlyDataIsRefused(t *testing.T) {
 			conf := d.resumable(t)
 			c.change(d)
 			d.Configure(d.settings)
-			q, err := quic.DialAddrEarly(t.Context(), d.Bound(), conf, nil)
+			q, err := quic.DialAddrEarly(t.Context(), d.Bound(), conf, unhurried())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -91,7 +91,9 @@ func TestASlowReaderIsGivenUp(t *testing.T) {
 		}
 		return err
 	}, limited(func(l *Limits) { l.BodyTime = short }))
-	r := d.rawConfig(t, &quic.Config{InitialStreamReceiveWindow: 64 << 10, MaxStreamReceiveWindow: 64 << 10})
+	r := d.rawConfig(t, &quic.Config{
+		HandshakeIdleTimeout: patience, InitialStreamReceiveWindow: 64 << 10, MaxStreamReceiveWindow: 64 << 10,
+	})
 	s := r.request(get(), true)
 	d.await(t, "client_gone: deadline exceeded")
 	if got := read(s); got.reset() != http3.ErrCodeInternalError {
@@ -148,7 +150,7 @@ func TestAConnectionEndsAfterItsLastRequest(t *testing.T) {
 func (d *door) dial(t *testing.T) (*quic.Conn, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	return quic.DialAddr(ctx, d.Bound(), d.tls(), nil)
+	return quic.DialAddr(ctx, d.Bound(), d.tls(), unhurried())
 }
 
 func TestConnectionsAreCounted(t *testing.T) {

@@ -38,7 +38,7 @@ func run(m *testing.M) int {
 }
 
 // patience is how long anything may take that is not what a test measures.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // start starts a gateway in front of an upstream and returns it with the address of its door in clear.
 func start(t *testing.T, upstream string) (*testkit.Gateway, string) {
