@@ -117,6 +117,7 @@ func (c *Compiler) Compile(l *decode.Loaded) (*engine.Snapshot, decode.Problems)
 	s.Doors = j.doors()
 	j.settings()
 	j.upstreams()
+	j.mentions()
 	directory := j.consumers()
 	j.global()
 	for _, name := range slices.Sorted(maps.Keys(l.Document.APIs)) {
@@ -169,6 +170,9 @@ func (c *Compiler) goLive(j *job) {
 	c.built.APIs += j.count.APIs
 	c.built.Policies += j.count.Policies
 	c.built.Consumers += j.count.Consumers
+	for _, s := range c.live.upstreams {
+		s.upstream.Bind(c.liveNamed)
+	}
 	for _, s := range c.live.upstreams {
 		s.upstream.Start()
 	}

@@ -36,9 +36,11 @@ type Upstream struct {
 	finder     *discover.Follower // nil: the targets stand in the document
 	handshakes handshakes
 	identity   atomic.Pointer[identity]
-	changing   sync.Mutex // held while the identity, the set or what is watched is replaced
-	closed     bool       // under changing, as is
-	watching   bool       // whether targets are probed
+	refs       map[string]*Ref // to upstreams that the document mentions, by name
+	loans      loans           // to those that mention this one
+	changing   sync.Mutex      // held while the identity, the set or what is watched is replaced
+	closed     bool            // under changing, as is
+	watching   bool            // whether targets are probed
 }
 
 const (
@@ -58,7 +60,7 @@ var replyLimits = h1.Limits{Head: maxReplyHead, Fields: maxReplyFields}
 // New wires an upstream: no connection is made and no goroutine started, but the files that it names are read. Errors
 // point into the upstream's document.
 func New(name string, m model.Upstream, env Env) (*Upstream, error) {
-	u := &Upstream{Name: name, config: m, env: env, handshakes: handshakes{name, env.Metrics}}
+	u := &Upstream{Name: name, config: m, env: env, handshakes: handshakes{name, env.Metrics}, refs: refsOf(&m)}
 	ends, err := readTargets(&m)
 	id, tlsErr := readIdentity(m.TLS)
 	list, notFound := u.seek()
@@ -81,6 +83,7 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 // Start begins what runs beside the requests: probes and metrics. It is called when a document that uses the upstream
 // goes live; calling it again makes the metrics of that name its own.
 func (u *Upstream) Start() {
+	u.loans.over.Store(false)
 	u.renew()
 	u.warn()
 	u.env.Metrics.Collect("upstream/"+u.Name, u.collect)
@@ -88,13 +91,15 @@ func (u *Upstream) Start() {
 	u.find()
 }
 
-// Close stops the probes and closes idle connections. Calls that still run end by themselves.
+// Close stops the probes and closes idle connections, once nobody has borrowed the upstream any more. Calls that still run
+// end by themselves.
 func (u *Upstream) Close() error {
 	if u.finder != nil {
 		u.finder.Stop()
 	}
 	u.env.Metrics.Collect("upstream/"+u.Name, nil)
-	u.shut()
+	u.loans.over.Store(true)
+	u.shutUnlent()
 	return nil
 }
 

@@ -1,0 +1,82 @@
+package compile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"headgate/gateway/upstream"
+	"headgate/internal/text"
+)
+
+// mentions checks the upstreams that others name: in a split, as a mirror or a fallback. They must exist, speak what the one
+// speaks that names them, and must not lead back to it, or a request could go round for ever.
+func (j *job) mentions() {
+	names := j.loaded.Objects("upstreams")
+	walk := cycles{job: j, done: map[string]bool{}}
+	for _, name := range names {
+		m := j.loaded.Document.Upstreams[name]
+		for _, n := range upstream.Mentions(&m) {
+			j.mention(name, n, names)
+		}
+		walk.from(name)
+	}
+}
+
+// mention checks one of them.
+func (j *job) mention(name string, n upstream.Mention, names []string) {
+	path := append([]string{"upstreams", name}, n.Path...)
+	from, to := j.next.upstreams[name], j.next.upstreams[n.Name]
+	switch {
+	case n.Name == name:
+		j.problem("upstream_cycle", "an upstream cannot lead to itself; name another one", path...)
+	case !slices.Contains(names, n.Name):
+		hint := text.DidYouMean(n.Name, names)
+		if hint == "" {
+			hint = j.upstreamNames()
+		}
+		j.problem("unknown_upstream", fmt.Sprintf("there is no upstream %q%s", n.Name, hint), path...)
+	case from == nil || to == nil: // one of them has problems of its own
+	case from.upstream.Raw() != to.upstream.Raw():
+		j.problem("invalid_value", fmt.Sprintf("of %q and %q one carries bytes and the other one HTTP; both must have tcp:// targets, or none",
+			name, n.Name), path...)
+	}
+}
+
+// cycles walks from upstream to upstream, each once.
+type cycles struct {
+	*job
+	done map[string]bool // all that it leads to is known
+	way  []string        // that was walked
+}
+
+func (c *cycles) from(name string) {
+	if c.done[name] {
+		return
+	}
+	c.way = append(c.way, name)
+	m := c.loaded.Document.Upstreams[name]
+	for _, n := range upstream.Mentions(&m) {
+		at := slices.Index(c.way, n.Name)
+		if at < 0 {
+			c.from(n.Name)
+			continue
+		}
+		if n.Name == name { // which mention tells
+			continue
+		}
+		circle := strings.Join(append(c.way[at:len(c.way):len(c.way)], n.Name), ", then ")
+		c.problem("upstream_cycle", "upstreams lead to each other in a circle: "+circle+"; leave one of these out",
+			append([]string{"upstreams", name}, n.Path...)...)
+	}
+	c.way = c.way[:len(c.way)-1]
+	c.done[name] = true
+}
+
+// liveNamed is what references between upstreams lead to; Compiler.mu is held.
+func (c *Compiler) liveNamed(name string) *upstream.Upstream {
+	if s := c.live.upstreams[name]; s != nil {
+		return s.upstream
+	}
+	return nil
+}
