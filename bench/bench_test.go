@@ -22,14 +22,24 @@ import (
 	"time"
 
 	"headgate/bench/figure"
+	"headgate/bench/fleet"
 	"headgate/bench/origin"
 	"headgate/bench/peers"
 	"headgate/bench/proc"
+	"headgate/bench/survive"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if arguments, ok := fleet.Arguments(); ok { // this program is the targets of the scenarios of survival too
+		if err := fleet.Serve(arguments, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestATypicalRequestHasEightFieldsAndAboutFiveHundredBytes(t *testing.T) {
 	all, err := plainRequests(nil)
@@ -82,11 +92,13 @@ func TestScenariosAreFoundByNameAndByCase(t *testing.T) {
 
 func TestFlagsThatMakeNoSenseAreRefusedWithWhatIsThere(t *testing.T) {
 	for args, want := range map[string]string{
-		"-contestants apache": "there are headgate, nginx, nginx-tuned, haproxy",
-		"-scenarios S1/65":    "there are S1/1, S1/64",
-		"-rounds 0":           "at least one round",
-		"-duration 1ms":       "at least 100ms",
-		"more":                "flags alone",
+		"-contestants apache":                  "there are headgate, nginx, nginx-tuned, haproxy",
+		"-scenarios S1/65":                     "there are S1/1, S1/64",
+		"-rounds 0":                            "at least one round",
+		"-against /nowhere":                    "no such file",
+		"-contestants nginx -against bench.go": "must be among the contestants",
+		"-duration 1ms":                        "at least 100ms",
+		"more":                                 "flags alone",
 	} {
 		if _, err := parse(strings.Fields(args)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", args, err, want)
@@ -140,6 +152,8 @@ func TestGoalsAreJudgedByTheMedianAndLossesByTheWorstRound(t *testing.T) {
 	ratio := goal{metric: cpuMicros, against: peers.Nginx, limit: 0.75}
 	loss := goal{metric: lostCount, limit: 0}
 	objects := goal{metric: allocations, limit: 4}
+	goodput := goal{metric: metric(survive.Goodput), limit: 0.95, least: true}
+	failed := goal{metric: metric(survive.FailedAway), limit: 0}
 	for _, c := range []struct {
 		goal   goal
 		s      figure.Summary
@@ -154,6 +168,9 @@ func TestGoalsAreJudgedByTheMedianAndLossesByTheWorstRound(t *testing.T) {
 		{loss, figure.Summary{Median: 0, Max: 1, Rounds: 3}, 0, "not met"},
 		{objects, figure.Summary{Median: 4.04, Rounds: 1}, 0, "met"},
 		{objects, figure.Summary{Median: 4.06, Rounds: 1}, 0, "not met"},
+		{goodput, figure.Summary{Median: 0.95, Min: 0.9, Rounds: 3}, 0, "met"},
+		{goodput, figure.Summary{Median: 0.94, Max: 1, Rounds: 3}, 0, "not met"},
+		{failed, figure.Summary{Median: 0, Max: 1, Rounds: 3}, 0, "not met"},
 	} {
 		if got := c.goal.verdict(c.s, c.errors); got != c.want {
 			t.Errorf("%v with %+v and %v errors: %s, want %s", c.goal, c.s, c.errors, got, c.want)

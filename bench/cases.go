@@ -28,6 +28,7 @@ type task struct {
 	requests    func(*peers.Settings) ([][]byte, error)
 	special     func(*bench, task, peers.Kind) (sample, error) // of S8, which is no throughput
 	columns     []metric                                       // of such a case
+	together    bool                                           // such a case, in which the contestants run side by side
 
 	encrypted bool                                               // the public listener
 	origin    string                                             // kind of upstream; "": the one that speaks HTTP/1.1
@@ -61,7 +62,7 @@ func caseNames() []string {
 }
 
 // tasks lists every case, in the order in which they run.
-func tasks() []task { return append(lineTasks(), doorTasks()...) }
+func tasks() []task { return slices.Concat(lineTasks(), doorTasks(), surviveTasks()) }
 
 // lineTasks are those of cleartext HTTP/1.1.
 func lineTasks() []task {

@@ -4,6 +4,7 @@
 //	go run ./bench                                   everything, five rounds
 //	go run ./bench -scenarios S1/64,S2 -rounds 3     some of it
 //	go run ./bench -save router-rewrite              and keep the result in bench/results
+//	go run ./bench -scenarios S1/64 -contestants headgate -against OLD -rounds 15
 //
 // It ends with status 1 when an answer was wrong or something did not run, never because of a figure.
 package main
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -26,6 +28,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"headgate/bench/fleet"
 	"headgate/bench/peers"
 	"headgate/bench/proc"
 )
@@ -39,6 +42,9 @@ type options struct {
 	rounds      int
 	duration    time.Duration
 	headgate    string
+	against     string
+	pace        float64 // of the scenarios of survival
+	nice        int
 	out, save   string
 	temporary   string
 }
@@ -56,11 +62,14 @@ func run(args []string) error {
 	if len(args) > 0 && args[0] == "origin" {
 		return serveOrigin(args[1:])
 	}
+	if arguments, ok := fleet.Arguments(); ok {
+		return fleet.Serve(arguments, os.Stdout)
+	}
 	o, err := parse(args)
 	if err != nil {
 		return err
 	}
-	core, err := pin()
+	core, err := pin(o.nice)
 	if err != nil {
 		return err
 	}
@@ -78,6 +87,9 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.rounds, "rounds", 5, "how often everything is measured, in turns")
 	f.DurationVar(&o.duration, "duration", 4*time.Second, "of one measurement, after a warm-up of a quarter of it")
 	f.StringVar(&o.headgate, "headgate", "", "Headgate's `binary`; without one it is built from this tree")
+	f.StringVar(&o.against, "against", "", "another `binary` of Headgate, to take turns with: does a change cost the plain path anything?")
+	short := f.Bool("short", false, "the scenarios of survival in a tenth of the time: to see that they run")
+	f.IntVar(&o.nice, "nice", 0, "priority, from -20, of everything that is started: for a machine that has other work too")
 	f.StringVar(&o.out, "out", filepath.Join("bench", "results"), "`folder` of kept results")
 	f.StringVar(&o.save, "save", "", "keep the result as NAME.md in the folder")
 	f.StringVar(&o.temporary, "tmp", "", "`folder` for configurations and access logs; without one, the system's temporary folder")
@@ -92,6 +104,17 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("no contestant is called %q; there are %s", name, strings.Join(peers.Names(), ", "))
 		}
 		o.contestants = append(o.contestants, peers.Kind(name))
+		if o.against != "" && peers.Kind(name) == peers.Headgate {
+			o.contestants = append(o.contestants, peers.Before)
+		}
+	}
+	var err error
+	if o.against, err = besides(o); err != nil {
+		return o, err
+	}
+	o.pace = 1
+	if *short {
+		o.pace = shortPace
 	}
 	if *scenarios != "all" {
 		o.scenarios = strings.Split(*scenarios, ",")
@@ -104,9 +127,23 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
+// besides returns the absolute path of the other binary, if there is one.
+func besides(o options) (string, error) {
+	if o.against == "" {
+		return "", nil
+	}
+	if !slices.Contains(o.contestants, peers.Before) {
+		return "", errors.New("-against compares two binaries of Headgate: it must be among the contestants")
+	}
+	if _, err := os.Stat(o.against); err != nil {
+		return "", err
+	}
+	return filepath.Abs(o.against)
+}
+
 // pin puts this program, its load generator and the upstream on the first core that we may use, and returns the second, the
 // gateway's. Affinity belongs to a thread, so the program starts itself again from a pinned one.
-func pin() (int, error) {
+func pin(nice int) (int, error) {
 	if core, err := strconv.Atoi(os.Getenv(coreVariable)); err == nil {
 		return core, nil
 	}
@@ -126,9 +163,28 @@ func pin() (int, error) {
 	if err := proc.PinSelf(cores[0]); err != nil {
 		return 0, err
 	}
+	if err := prefer(nice); err != nil {
+		return 0, fmt.Errorf("priority %d (below 0 is for root): %w", nice, err)
+	}
 	// Two: while the load generator spins in its loop, the goroutine that reloads a gateway must run too.
 	env := append(os.Environ(), coreVariable+"="+strconv.Itoa(cores[1]), "GOMAXPROCS=2")
 	return 0, fmt.Errorf("start again on core %d: %w", cores[0], syscall.Exec(self, os.Args, env))
+}
+
+// prefer gives this thread, and what it starts, a priority over what else runs on the machine. Where the kernel groups processes by
+// session, the priority of the session is what counts (sched(7), "The autogroup feature").
+func prefer(nice int) error {
+	if nice == 0 {
+		return nil
+	}
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, nice); err != nil {
+		return err
+	}
+	err := os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(nice)), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // raiseFiles lifts the limit of open files as far as it goes; what it does not reach is said when a case needs it.

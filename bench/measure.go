@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"headgate/bench/load"
@@ -65,6 +66,8 @@ type bench struct {
 	tls        *peers.TLS        // made for this run
 	results    results
 	complaints []string
+	mutex      sync.Mutex
+	notes      []string // what failed where failing is a figure; while contestants run side by side it is the mutex's
 }
 
 // measure makes the rounds, prints the tables and cleans up.
@@ -137,12 +140,15 @@ func (b *bench) rounds(progress io.Writer) {
 			if !b.wants(t) {
 				continue
 			}
-			for _, kind := range b.contestants {
+			if t.together && round >= maxSurvivals {
+				continue
+			}
+			for _, turn := range b.turns(t) {
+				kind, s, err := turn.kind, turn.sample, turn.err
 				if b.ctx.Err() != nil {
 					return
 				}
-				s, err := b.one(t, kind)
-				if errors.Is(err, errCannot) || b.ctx.Err() != nil {
+				if errors.Is(err, errCannot) {
 					continue
 				}
 				if err != nil {
@@ -241,7 +247,11 @@ func (b *bench) start(t task, kind peers.Kind) (*peers.Gateway, [][]byte, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err := peers.Start(kind, s, b.core, b.headgate)
+	binary := b.headgate
+	if kind == peers.Before {
+		binary = b.against
+	}
+	g, err := peers.Start(kind, s, b.core, binary)
 	return g, requests, err
 }
 
@@ -317,7 +327,7 @@ func (b *bench) counted() (int, error) {
 
 // mallocsOf reads how many objects Headgate has allocated since it began; it is NaN for the others.
 func mallocsOf(g *peers.Gateway) float64 {
-	if g.Kind != peers.Headgate {
+	if g.Kind != peers.Headgate && g.Kind != peers.Before {
 		return math.NaN()
 	}
 	body, err := fetch("http://" + g.Settings.Admin + "/metrics")

@@ -9,6 +9,7 @@ import (
 
 	"headgate/bench/figure"
 	"headgate/bench/peers"
+	"headgate/bench/survive"
 )
 
 // columns are the figures of a throughput case, in the order of the table.
@@ -37,6 +38,12 @@ func (b *bench) report(m machine) string {
 			b.caseTable(&out, t)
 		}
 	}
+	if len(b.notes) > 0 {
+		out.WriteString("\n## What failed in the scenarios of survival, by round\n\n")
+		for _, n := range b.notes {
+			fmt.Fprintf(&out, "- %s\n", n)
+		}
+	}
 	if len(b.complaints) > 0 {
 		out.WriteString("\n## Errors\n\n")
 		for _, c := range b.complaints {
@@ -51,6 +58,9 @@ func (b *bench) caseTable(out *strings.Builder, t task) {
 	head, metrics := []string{""}, columns[:]
 	if t.special == nil {
 		head = append(head, string(cpuMicros)+" [min – max]", "/ nginx", "/ haproxy")
+		if b.against != "" {
+			head = append(head, "/ "+string(peers.Before))
+		}
 	} else {
 		metrics = t.columns
 	}
@@ -67,6 +77,9 @@ func (b *bench) caseTable(out *strings.Builder, t task) {
 			row = append(row, spread(b.results.summary(t.id, kind, cpuMicros)),
 				spread(b.results.ratio(t.id, kind, t.id, peers.Nginx, cpuMicros)),
 				spread(b.results.ratio(t.id, kind, t.id, peers.HAProxy, cpuMicros)))
+			if b.against != "" {
+				row = append(row, spread(b.results.ratio(t.id, kind, t.id, peers.Before, cpuMicros)))
+			}
 		}
 		for _, m := range metrics {
 			s := b.results.summary(t.id, kind, m)
@@ -87,7 +100,8 @@ func (b *bench) caseTable(out *strings.Builder, t task) {
 // line is the progress of one measurement.
 func line(s sample, err error) string {
 	var parts []string
-	for _, m := range []metric{cpuMicros, perSecond, p99Micros, startMillis, rssMiB, lostCount, refusedOnes, maxMillis} {
+	for _, m := range []metric{cpuMicros, perSecond, p99Micros, startMillis, rssMiB, lostCount, refusedOnes, maxMillis,
+		metric(survive.AfterP99), metric(survive.FailedAway), metric(survive.Goodput), metric(survive.SmallGood), metric(survive.P999)} {
 		if v, ok := s[m]; ok {
 			parts = append(parts, fmt.Sprintf("%s %s", number(v), m))
 		}

@@ -77,6 +77,7 @@ func (s *Session) drop(c *conn) {
 // lost counts the request that a connection took with it.
 func (s *Session) lost(c *conn, why string) {
 	s.result.Lost++
+	s.ended(c.begun, 0, false)
 	if c.answer.headDone {
 		why += " (in the middle of the body)"
 	}
@@ -162,7 +163,7 @@ func (s *Session) read(c *conn) {
 	}
 	if errno != 0 || n == 0 {
 		if c.state == stateBusy {
-			s.lost(c, ended(errno))
+			s.lost(c, reason(errno))
 		}
 		s.drop(c) // a gateway may close an idle connection: that is no error
 		s.again(c)
@@ -189,7 +190,7 @@ func (s *Session) read(c *conn) {
 	}
 }
 
-func ended(errno syscall.Errno) string {
+func reason(errno syscall.Errno) string {
 	if errno == 0 {
 		return "closed before the answer"
 	}
@@ -198,6 +199,9 @@ func ended(errno syscall.Errno) string {
 
 func (s *Session) wrong(c *conn, why string) {
 	s.result.Wrong++
+	if c.state == stateBusy {
+		s.ended(c.begun, 0, false)
+	}
 	s.failed(why)
 	s.drop(c)
 	s.again(c)
@@ -211,9 +215,11 @@ func (s *Session) again(c *conn) {
 }
 
 func (s *Session) complete(c *conn) {
-	s.result.Completed++
-	now := s.now()
-	s.result.Latencies = append(s.result.Latencies, time.Duration(now-c.begun))
+	if c.answer.status == s.plan.Expect.Status {
+		s.result.Completed++
+		s.result.Latencies = append(s.result.Latencies, time.Duration(s.now()-c.begun))
+	}
+	s.ended(c.begun, c.answer.status, c.answer.retryAfter)
 	c.partial = c.partial[:0]
 	if c.answer.close {
 		s.drop(c)

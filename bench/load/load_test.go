@@ -122,6 +122,33 @@ func TestLargeBodiesGoBothWays(t *testing.T) {
 	}
 }
 
+func TestOutcomesTellHowEachRequestEnded(t *testing.T) {
+	n := 0
+	addr := answering(t, func(conn net.Conn) { // one connection: one request after the other
+		switch n++; n % 3 {
+		case 0:
+			_, _ = io.WriteString(conn, "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 5\r\n\r\nbusy\n")
+		case 1:
+			_, _ = io.WriteString(conn, ok)
+		default:
+			_ = conn.Close()
+		}
+	})
+	plan := Plan{Address: addr, Connections: 1, Requests: [][]byte{[]byte(get)}, Expect: two, Rate: 100, Outcomes: true}
+	r := run(t, plan, 120*time.Millisecond)
+	counts := map[int]int{}
+	for _, one := range r.Outcomes {
+		counts[one.Status]++
+		if one.Due < 0 || one.Due >= 120*time.Millisecond || one.Took <= 0 || one.RetryAfter != (one.Status == 503) {
+			t.Errorf("%+v", one)
+		}
+	}
+	if counts[200] != 4 || counts[503] != 4 || counts[0] != 4 || r.Completed != 4 || r.Lost != 4 || r.Wrong != 0 {
+		t.Errorf("%v, %d completed, %d lost, %d wrong; want four of each kind and no wrong one: %s",
+			counts, r.Completed, r.Lost, r.Wrong, r.Complaint())
+	}
+}
+
 func TestAnOpenLoopSendsItsRateAndMeasuresFromWhenARequestWasDue(t *testing.T) {
 	// One connection and an upstream that takes 20 ms for each: of 100 requests per second every one waits for those before.
 	addr := answering(t, func(conn net.Conn) {

@@ -24,6 +24,7 @@ type Plan struct {
 	Expect      Expect
 	Rate        int           // requests per second; 0: a closed loop
 	Grace       time.Duration // how long to wait for missing answers when a run is over; 0: ten seconds
+	Outcomes    bool          // keep how each request ended; an answer with another status is then one of its ends, not an error
 }
 
 // Expect is what every answer must be.
@@ -31,6 +32,8 @@ type Expect struct {
 	Status int
 	Body   []byte
 	Fields []Field // must be there; names in lower case, an empty value stands for any but the empty one
+
+	others bool // an answer with another status is one too
 }
 
 // Field is one header field.
@@ -45,6 +48,15 @@ type Result struct {
 	Lost      int            // requests whose connection ended, or that had no answer when the run was over
 	Refused   int            // connections that could not be opened
 	Wrong     int            // answers that were not as expected
+	Outcomes  []Outcome      // when the plan asks for them, in the order in which the requests ended
+}
+
+// Outcome is how one request ended.
+type Outcome struct {
+	Due        time.Duration // when it should have been sent, from the beginning of the run
+	Took       time.Duration // from then on
+	Status     int           // of the answer; 0: there was none, or not a right one
+	RetryAfter bool          // the answer had this field
 }
 
 // Rate returns right answers per second.

@@ -26,6 +26,7 @@ type Session struct {
 	scratch []byte
 	next    int // request in turn
 	began   time.Time
+	start   int64 // of the run that is going on
 
 	canceled atomic.Bool // the runs' context has ended
 
@@ -50,6 +51,7 @@ func Open(plan Plan) (*Session, error) {
 		return nil, errors.New("a plan needs requests, connections, and at most 64 expected fields")
 	}
 	plan.Grace = cmp.Or(plan.Grace, 10*time.Second)
+	plan.Expect.others = plan.Outcomes
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
@@ -88,6 +90,7 @@ func (s *Session) Run(ctx context.Context, d time.Duration) (*Result, error) {
 	s.result = Result{Errors: map[string]int{}, Latencies: make([]time.Duration, 0, s.room(d))}
 	s.idle, s.retry, s.due, s.stop, s.aborted, s.pending = s.idle[:0], nil, nil, false, false, 0
 	start := s.now()
+	s.start = start
 	for _, c := range s.conns {
 		switch c.state {
 		case stateClosed:
@@ -177,7 +180,7 @@ func (s *Session) sendDue() {
 	for len(s.due) > 0 && len(s.idle) > 0 {
 		c := s.idle[0]
 		s.idle = s.idle[1:]
-		if c.state != stateIdle || s.ended(c) {
+		if c.state != stateIdle || s.closed(c) {
 			continue
 		}
 		at := s.due[0]
@@ -186,15 +189,23 @@ func (s *Session) sendDue() {
 	}
 }
 
-// ended looks whether an idle connection was closed since epoll was last asked, as a careful client does before it uses
+// closed looks whether an idle connection was closed since epoll was last asked, as a careful client does before it uses
 // one again (RFC 9112, section 9.3.1), and opens another in its place.
-func (s *Session) ended(c *conn) bool {
+func (s *Session) closed(c *conn) bool {
 	var b [1]byte
 	if _, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); errors.Is(err, unix.EAGAIN) {
 		return false
 	}
 	s.read(c)
 	return true
+}
+
+// ended keeps how a request that was due then has ended, when the plan asks for it.
+func (s *Session) ended(due int64, status int, retryAfter bool) {
+	if s.plan.Outcomes {
+		took := time.Duration(s.now() - due)
+		s.result.Outcomes = append(s.result.Outcomes, Outcome{time.Duration(due - s.start), took, status, retryAfter})
+	}
 }
 
 // giveUp counts what never got an answer.
@@ -204,6 +215,9 @@ func (s *Session) giveUp() {
 			s.lost(c, "no answer when the run was over")
 			s.drop(c)
 		}
+	}
+	for _, at := range s.due {
+		s.ended(at, 0, false)
 	}
 	if len(s.due) > 0 {
 		s.result.Lost += len(s.due)

@@ -23,7 +23,8 @@ type Kind string
 const (
 	Headgate   Kind = "headgate"
 	Nginx      Kind = "nginx"
-	NginxTuned Kind = "nginx-tuned" // S2: its log is written in pieces of 64 KiB; S4: larger buffers, nothing spooled to disk
+	Before     Kind = "headgate-before" // another binary of Headgate, to compare with
+	NginxTuned Kind = "nginx-tuned"     // S2: its log is written in pieces of 64 KiB; S4: larger buffers, nothing spooled to disk
 	HAProxy    Kind = "haproxy"
 )
 
@@ -34,6 +35,9 @@ func Names() []string {
 
 // Can reports whether the contestant can do what the settings ask, in what Debian packages of it.
 func (k Kind) Can(s Settings) bool {
+	if s.Survival != nil {
+		return s.Survival.can(k)
+	}
 	switch k {
 	case Nginx:
 		return s.JWT == nil // needs njs or NGINX Plus

@@ -22,8 +22,17 @@ func shapes(dir string) map[string]Settings {
 	bodies.Bodies = true
 	grpc, webSocket := base, base
 	grpc.GRPC, webSocket.WebSocket = true, true
+	survive := func(with Survival) Settings {
+		s := base
+		with.Targets = []string{"127.0.0.1:17070", "127.0.0.1:17071"}
+		s.Survival = &with
+		return s
+	}
 	return map[string]Settings{
-		"grpc": grpc, "websocket": webSocket,
+		"survive": survive(Survival{}), "hedge": survive(Survival{Hedge: true}), "discovery": survive(Survival{Discovery: true}),
+		"capacity": survive(Survival{Workers: 10, Capacity: 200}),
+		"fair":     survive(Survival{Workers: 10, Capacity: 200, Keys: guarded.Keys}),
+		"grpc":     grpc, "websocket": webSocket,
 		"plain": base, "guarded": guarded, "jwt": jwt, "routes": routes, "bodies": bodies,
 	}
 }
@@ -71,6 +80,11 @@ func TestEveryDocumentOfHeadgateIsYAMLWithTheValuesOfItsCase(t *testing.T) {
 		"routes":  {"r0: {match: \"/a/**\"}", "r1: {match: \"/b/**\"}", "respond: {body: \"7\"}"},
 		"bodies":  {"everything:"},
 		"grpc":    {"h2c://127.0.0.1:17070"},
+
+		"survive":   {"- http://127.0.0.1:17070\n      - http://127.0.0.1:17071"},
+		"hedge":     {"hedge: {}"},
+		"discovery": {"discover: {file: ", "targets.json"},
+		"fair":      {"api-key: {}", "shop: {keys: [\"sha256:9f86\"]}"},
 	} {
 		path, err := Write(Headgate, shapes(t.TempDir())[shape])
 		if err != nil {
@@ -88,6 +102,23 @@ func TestEveryDocumentOfHeadgateIsYAMLWithTheValuesOfItsCase(t *testing.T) {
 			if !strings.Contains(string(text), w) {
 				t.Errorf("%s: no %q in\n%s", shape, w, text)
 			}
+		}
+	}
+}
+
+func TestHeadgateIsNotToldWhatItsTargetsCanDo(t *testing.T) {
+	for kind, told := range map[Kind]bool{Headgate: false, Nginx: true, HAProxy: true} {
+		path, err := Write(kind, shapes(t.TempDir())["capacity"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limit := strings.Contains(string(text), "limit_conn all 20") || strings.Contains(string(text), "maxconn 10")
+		if limit != told {
+			t.Errorf("%s: told %v\n%s", kind, limit, text)
 		}
 	}
 }
@@ -121,6 +152,8 @@ func TestWhoCanDoWhat(t *testing.T) {
 		can   bool
 	}{
 		{Nginx, "plain", true}, {Nginx, "jwt", false}, {HAProxy, "jwt", true}, {Headgate, "jwt", true},
+		{Nginx, "hedge", false}, {HAProxy, "hedge", false}, {Headgate, "hedge", true}, {Before, "hedge", true},
+		{Nginx, "fair", true}, {NginxTuned, "fair", false},
 		{NginxTuned, "plain", false}, {NginxTuned, "guarded", true}, {NginxTuned, "bodies", true}, {NginxTuned, "routes", false},
 	} {
 		if got := c.kind.Can(all[c.shape]); got != c.can {

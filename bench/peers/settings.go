@@ -34,6 +34,7 @@ type Settings struct {
 	TLS         *TLS   // of the public listener, with HTTP/1.1 and HTTP/2
 	GRPC        bool   // HTTP/2 in clear on both sides
 	WebSocket   bool   // connections are switched
+	Survival    *Survival
 }
 
 // TLS is the certificate of a listener: PEM files.
@@ -61,12 +62,12 @@ func Write(kind Kind, s Settings) (string, error) {
 	case Nginx, NginxTuned:
 		main = "nginx.conf"
 		s.Tuned = kind == NginxTuned
-		files[main], err = render(templates, "nginx.conf.tmpl", s)
+		files[main], err = render(templates, s.template("nginx.conf.tmpl", "nginx-survive.conf.tmpl"), s)
 	case HAProxy:
 		main = "haproxy.cfg"
-		files[main], err = render(templates, "haproxy.cfg.tmpl", s)
-		files["keys.map"], files["routes.map"] = keyMap(s.Keys), routeMap(s.Routes)
-	case Headgate:
+		files[main], err = render(templates, s.template("haproxy.cfg.tmpl", "haproxy-survive.cfg.tmpl"), s)
+		files["keys.map"], files["routes.map"] = keyMap(s.keys()), routeMap(s.Routes)
+	case Headgate, Before:
 		main = "headgate.yaml"
 		files[main], err = render(documents.Files, document(s), s)
 	default:
@@ -78,21 +79,31 @@ func Write(kind Kind, s Settings) (string, error) {
 	if s.JWT != nil {
 		files["public.pem"] = s.JWT.PEM
 	}
+	if s.Survival != nil && s.Survival.Discovery {
+		files["targets.json"] = targetList(s.Survival.Targets)
+	}
+	return filepath.Join(s.Dir, main), replace(s.Dir, files)
+}
+
+// replace writes files in place of what was there.
+func replace(dir string, files map[string]string) error {
 	for name, text := range files {
-		path := filepath.Join(s.Dir, name)
+		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-			return "", err
+			return err
 		}
 		if err := os.Rename(path+".new", path); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return filepath.Join(s.Dir, main), nil
+	return nil
 }
 
 // document returns which of Headgate's documents does what the settings ask.
 func document(s Settings) string {
 	switch {
+	case s.Survival != nil:
+		return "survive.yaml"
 	case len(s.Keys) > 0:
 		return "guarded.yaml"
 	case s.JWT != nil:

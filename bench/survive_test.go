@@ -1,0 +1,75 @@
+package main
+
+import (
+	"math"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"headgate/bench/peers"
+	"headgate/bench/proc"
+	"headgate/bench/survive"
+)
+
+// TestEveryScenarioOfSurvivalRunsFromEndToEnd plays them in a twentieth of their time, with real gateways and targets, and looks for
+// what must be true however slow the machine is.
+func TestEveryScenarioOfSurvivalRunsFromEndToEnd(t *testing.T) {
+	cores, err := proc.Cores()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{ctx: t.Context(), core: cores[len(cores)-1], work: t.TempDir(), results: results{}, origins: map[string]string{}}
+	b.pace = 0.05
+	for _, kind := range []peers.Kind{peers.Headgate, peers.Nginx, peers.HAProxy} {
+		if _, err := exec.LookPath(string(kind)); err == nil || kind == peers.Headgate {
+			b.contestants = append(b.contestants, kind)
+		}
+	}
+	if b.headgate, err = headgateBinary(b.ctx, b.options, b.work); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range surviveTasks() {
+		for _, turn := range b.turns(c) {
+			switch {
+			case turn.err == errCannot:
+				if c.id != "U5/hedge" || turn.kind == peers.Headgate {
+					t.Errorf("%s cannot do %s", turn.kind, c.id)
+				}
+				continue
+			case turn.err != nil:
+				t.Errorf("%s, %s: %v", c.id, turn.kind, turn.err)
+				continue
+			}
+			b.results.add(c.id, turn.kind, 0, turn.sample)
+			plausible(t, c, turn)
+		}
+	}
+	text := b.report(machine{})
+	for _, want := range []string{"U1, p99 ms after / nginx", "U3/capacity, goodput / C", "U5/hedge, extra load %", "## U4: three targets"} {
+		if _, err := exec.LookPath("nginx"); err == nil && !strings.Contains(text, want) {
+			t.Errorf("the report has no %q:\n%s", want, text)
+		}
+	}
+}
+
+// plausible checks that every column has its figure, and that no answer came sooner than a target can give it.
+func plausible(t *testing.T, c task, turn turn) {
+	t.Helper()
+	perhaps := []survive.Figure{survive.Told, survive.RefusedP50, survive.RefusedP99, survive.SlowShare, survive.BackShare}
+	for _, m := range c.columns {
+		if v, ok := turn.sample[m]; !ok || math.IsNaN(v) && !slices.Contains(perhaps, survive.Figure(m)) {
+			t.Errorf("%s, %s: %s is %v", c.id, turn.kind, m, v)
+		}
+	}
+	for m, least := range map[survive.Figure]float64{
+		survive.AfterP50: 10, survive.AwayP99: 10, survive.ServedP50: 50, survive.SmallP99: 50, survive.ExtraLoad: 0,
+	} {
+		if v, ok := turn.sample[metric(m)]; ok && v < least {
+			t.Errorf("%s, %s: %s is %v, which is less than %v", c.id, turn.kind, m, v, least)
+		}
+	}
+	if v, ok := turn.sample[metric(survive.Goodput)]; ok && (v <= 0 || v > 1.2) {
+		t.Errorf("%s, %s: goodput is %v times the capacity", c.id, turn.kind, v)
+	}
+}
