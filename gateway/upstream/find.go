@@ -19,7 +19,7 @@ func (u *Upstream) seek() ([]wanted, error) {
 	if m == nil {
 		return nil, nil
 	}
-	source, about, err := discover.New(m)
+	source, about, err := discover.New(u.Name, m)
 	if err != nil {
 		var errs []error
 		for _, e := range decode.Flatten(err) {

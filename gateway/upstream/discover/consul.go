@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"headgate/config/model"
@@ -45,6 +47,7 @@ type entry struct {
 		Port     int
 		Weights  struct{ Passing int }
 		Meta     map[string]string
+		Tags     []string
 		Locality struct{ Zone string }
 	}
 }
@@ -61,11 +64,11 @@ func (c *consul) Watch(ctx context.Context, found func([]Target, error)) {
 		}
 		pause := consulPause
 		switch {
-		case err != nil:
+		case err != nil && !errors.As(err, new(*partial)):
 			found(nil, err)
 			pause, index = failures.next(), 0
 		default:
-			found(list, nil)
+			found(list, err)
 			failures.failures = 0
 			if now < index { // the agent has been restarted or restored: from the beginning
 				now = 0
@@ -109,11 +112,20 @@ func (c *consul) ask(ctx context.Context, index uint64) ([]Target, uint64, error
 	if err := json.NewDecoder(io.LimitReader(reply.Body, maxConsul)).Decode(&entries); err != nil {
 		return nil, 0, fmt.Errorf("the answer is not a list of instances: %w", err)
 	}
-	list := make([]Target, len(entries))
+	list := make([]Target, 0, len(entries))
+	var wrong []error
 	for i := range entries {
-		list[i] = entries[i].target()
+		t, err := entries[i].target()
+		if err == nil {
+			err = t.check()
+		}
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		list = append(list, t)
 	}
-	return list, next, nil
+	return list, next, incomplete(wrong)
 }
 
 func (c *consul) url(index uint64) string {
@@ -131,19 +143,30 @@ func (c *consul) url(index uint64) string {
 	return c.is.Address + "/v1/health/service/" + url.PathEscape(c.is.Service) + "?" + q.Encode()
 }
 
-// target is where an instance answers: at its own address, or its node's.
-func (e *entry) target() Target {
-	host, zone := e.Service.Address, e.Service.Locality.Zone
+// target is where an instance answers: at its own address, or its node's. One whose priority is none is left out.
+func (e *entry) target() (Target, error) {
+	host := e.Service.Address
 	if host == "" {
 		host = e.Node.Address
 	}
-	for _, meta := range []map[string]string{e.Service.Meta, e.Node.Meta} {
-		if zone == "" {
-			zone = meta["zone"]
-		}
-	}
-	return Target{
+	zone := cmp.Or(e.Service.Locality.Zone, e.Service.Meta["zone"], e.Node.Meta["zone"])
+	t := Target{
 		Address: net.JoinHostPort(host, strconv.Itoa(e.Service.Port)), Zone: zone,
 		Weight: max(1, min(e.Service.Weights.Passing, MaxWeight)),
 	}
+	text := cmp.Or(e.Service.Meta["priority"], e.Node.Meta["priority"])
+	for _, tag := range e.Service.Tags {
+		if of, ok := strings.CutPrefix(tag, "priority="); ok && text == "" {
+			text = of
+		}
+	}
+	if text == "" {
+		return t, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > MaxPriority {
+		return t, fmt.Errorf("%s has the priority %q; write a whole number from 0 to %d", t.Address, cut(text), MaxPriority)
+	}
+	t.Priority = n
+	return t, nil
 }

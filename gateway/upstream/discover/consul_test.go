@@ -19,6 +19,7 @@ const instances = `[{"Node": {"Address": "10.0.0.1", "Meta": {"zone": "x"}},
 {"Node": {"Address": "10.0.0.1"}, "Service": {"Address": "10.0.0.2", "Port": 81, "Locality": {"Zone": "y"}}}]`
 
 func TestConsulIsAskedByBlockingQueries(t *testing.T) {
+	t.Parallel()
 	queries := make(chan *http.Request, 10)
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		queries <- r
@@ -93,7 +94,37 @@ func TestAnswersOfConsulThatAreNone(t *testing.T) {
 	}
 }
 
+func TestInstancesSayTheirPriority(t *testing.T) {
+	const all = `[{"Node": {"Address": "10.0.0.1"}, "Service": {"Port": 80, "Meta": {"priority": "1"}, "Tags": ["priority=3"]}},
+{"Node": {"Address": "10.0.0.2"}, "Service": {"Port": 80, "Tags": ["v1", "priority=2"]}},
+{"Node": {"Address": "10.0.0.3", "Meta": {"priority": "4"}}, "Service": {"Port": 80}},
+{"Node": {"Address": "10.0.0.4"}, "Service": {"Port": 80}},
+{"Node": {"Address": "10.0.0.5"}, "Service": {"Port": 80, "Meta": {"priority": "first"}}},
+{"Node": {"Address": "10.0.0.6"}, "Service": {"Port": 0}}]`
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Consul-Index", "1")
+		fmt.Fprint(w, all)
+	}))
+	defer agent.Close()
+	c := newConsul(model.DiscoverConsul{Address: agent.URL, Service: "shop"})
+	defer c.client.CloseIdleConnections()
+	list, _, err := c.ask(t.Context(), 0)
+	var got []int
+	for _, target := range list {
+		got = append(got, target.Priority)
+	}
+	if !reflect.DeepEqual(got, []int{1, 2, 4, 0}) {
+		t.Errorf("%v", got)
+	}
+	const want = `10.0.0.5:80 has the priority "first"; write a whole number from 0 to 65535; "10.0.0.6:0" is not host:port, ` +
+		`such as 10.0.0.4:9000`
+	if err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestAnAgentThatStartsAnewIsAskedFromTheBeginning(t *testing.T) {
+	t.Parallel()
 	indexes, asked := []string{"9", "3", "4"}, make(chan string, 10)
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked <- r.URL.Query().Get("index")

@@ -1,4 +1,5 @@
-// Package discover finds the targets of an upstream: in a file, in the domain name system, or in Consul's catalogue.
+// Package discover finds the targets of an upstream: in a file, in the domain name system, in Consul's catalogue, among a
+// Docker engine's containers, or in Kubernetes' EndpointSlices.
 //
 // A Source only says what it is told. A Follower decides what that means: what is empty or failed removes nothing, much that
 // goes at once is held for a while, what comes and goes stays longer each time, and the last good answer is kept for a start
@@ -19,7 +20,7 @@ type Target struct {
 	Address  string `json:"address"`            // host:port to dial
 	Host     string `json:"host,omitempty"`     // the name that its certificate must have; "": the host of its address
 	Weight   int    `json:"weight"`             // 1 to MaxWeight
-	Priority int    `json:"priority,omitempty"` // those of the lowest one are used first (RFC 2782)
+	Priority int    `json:"priority,omitempty"` // 0 to MaxPriority; those of the lowest one are used first (RFC 2782)
 	Zone     string `json:"zone,omitempty"`     // where it is; "": not known
 	Draining bool   `json:"draining,omitempty"` // takes no new requests
 }
@@ -27,7 +28,8 @@ type Target struct {
 // Source is somebody who knows the targets of a service.
 type Source interface {
 	// Watch tells every answer, or why there is none, until ctx is done; then it returns and tells no more. found is called by
-	// one goroutine at a time and must be given a list of its own.
+	// one goroutine at a time and must be given a list of its own. An answer that is good but for some of what it names is
+	// told with both: the others, and what was left out.
 	Watch(ctx context.Context, found func([]Target, error))
 }
 
@@ -36,6 +38,8 @@ const (
 	MaxTargets = 10_000
 	// MaxWeight is the greatest share of a target beside the others.
 	MaxWeight = 1000
+	// MaxPriority is the last to be used; it is a number of 16 bits (RFC 2782).
+	MaxPriority = 65535
 	// maxAddress bounds an address: a host name has at most 253 characters (RFC 1035 section 2.3.4).
 	maxAddress = 260
 )
@@ -73,6 +77,8 @@ func (t Target) check() error {
 		return fmt.Errorf("%.*q is not host:port, such as 10.0.0.4:9000", maxAddress, t.Address)
 	case t.Weight < 0 || t.Weight > MaxWeight:
 		return fmt.Errorf("%s has weight %d; between 0 and %d", t.Address, t.Weight, MaxWeight)
+	case t.Priority < 0 || t.Priority > MaxPriority:
+		return fmt.Errorf("%s has priority %d; between 0 and %d", t.Address, t.Priority, MaxPriority)
 	}
 	return nil
 }

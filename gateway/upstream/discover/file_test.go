@@ -17,8 +17,8 @@ func TestListsInFiles(t *testing.T) {
 		problem string
 	}{
 		{"- 10.0.0.4:9000\n- '[::1]:80'\n", []Target{{Address: "10.0.0.4:9000", Weight: 1}, {Address: "[::1]:80", Weight: 1}}, ""},
-		{`["a:1", {"address": "b:1", "weight": 3, "zone": "x", "draining": true, "host": "b.example"}]`,
-			[]Target{{Address: "a:1", Weight: 1}, {Address: "b:1", Weight: 3, Zone: "x", Draining: true, Host: "b.example"}}, ""},
+		{`["a:1", {"address": "b:1", "weight": 3, "zone": "x", "draining": true, "host": "b.example", "priority": 2}]`,
+			[]Target{{Address: "a:1", Weight: 1}, {Address: "b:1", Weight: 3, Priority: 2, Zone: "x", Draining: true, Host: "b.example"}}, ""},
 		{"", nil, "names no target"},
 		{"# nobody\n", nil, "names no target"},
 		{"a: 1", nil, "list"},
@@ -50,6 +50,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestAFileIsFollowed(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "targets.yaml")
 	put := func(text string) {
 		t.Helper()

@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -40,6 +41,7 @@ type Status struct {
 	AgeSeconds float64    `json:"age_seconds,omitempty"` // of it
 	Error      string     `json:"error,omitempty"`       // why there is no newer one
 	ErrorAt    *time.Time `json:"error_at,omitempty"`    // since when
+	LeftOut    string     `json:"left_out,omitempty"`    // why some of what it names are no targets
 	Held       int        `json:"held,omitempty"`        // targets that the answer lacks, and that would be too many at once
 	Damped     int        `json:"damped,omitempty"`      // that it lacks, and that have come and gone before
 	Errors     int64      `json:"errors"`                // answers that were none, since the upstream was made
@@ -108,6 +110,10 @@ func (f *Follower) first() {
 
 // found takes an answer of the source.
 func (f *Follower) found(list []Target, err error) {
+	leftOut := ""
+	if some := new(partial); len(list) > 0 && errors.As(err, &some) {
+		leftOut, err = some.Error(), nil
+	}
 	if err == nil {
 		list, err = inspect(list)
 	}
@@ -125,7 +131,10 @@ func (f *Follower) found(list []Target, err error) {
 	if f.status.Error != "" {
 		f.Log.Info("discovery answers again", "source", f.About)
 	}
-	f.status.Error, f.status.ErrorAt, f.status.Answered = "", nil, &now
+	if leftOut != "" && leftOut != f.status.LeftOut {
+		f.Log.Warn("discovery names what is no target; the others are used", "source", f.About, "targets", len(list), "left_out", leftOut)
+	}
+	f.status.Error, f.status.ErrorAt, f.status.Answered, f.status.LeftOut = "", nil, &now, leftOut
 	f.view.answer = list
 	f.judge(now)
 }
@@ -198,7 +207,7 @@ func (f *Follower) Status() Status {
 		s.State = "current"
 	}
 	if s.Answered != nil {
-		s.AgeSeconds = f.Clock.Now().Sub(*s.Answered).Seconds()
+		s.AgeSeconds = max(0, f.Clock.Now().Sub(*s.Answered).Seconds()) // the clock may have been set back since then
 	}
 	return s
 }

@@ -81,6 +81,31 @@ func TestFailedAndEmptyAnswersRemoveNothing(t *testing.T) {
 	})
 }
 
+func TestAnAnswerThatIsWrongInPartIsFollowedAndTold(t *testing.T) {
+	following(t, nil, func(source told, f *Follower, used func() string, log *bytes.Buffer) {
+		say := func(list string, why ...error) {
+			source <- func(found func([]Target, error)) { found(these(list), incomplete(why)) }
+			synctest.Wait()
+		}
+		say("ab", errors.New("c has no port"))
+		say("ab", errors.New("c has no port"))
+		if s := f.Status(); used() != "ab" || s.State != "current" || s.LeftOut != "c has no port" || s.Error != "" {
+			t.Errorf("%s, %+v", used(), s)
+		}
+		if n := strings.Count(log.String(), "c has no port"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, log)
+		}
+		say("", errors.New("c has no port"))
+		if s := f.Status(); used() != "ab" || s.State != "last_good" || s.Error != "c has no port" {
+			t.Errorf("%s, %+v", used(), s)
+		}
+		say("abc")
+		if s := f.Status(); used() != "abc" || s.State != "current" || s.LeftOut != "" {
+			t.Errorf("%s, %+v", used(), s)
+		}
+	})
+}
+
 func TestAMassRemovalIsHeldAndReported(t *testing.T) {
 	following(t, nil, func(source told, f *Follower, used func() string, log *bytes.Buffer) {
 		source.answer("abcdef")

@@ -40,6 +40,7 @@ type view struct {
 	flaps   map[string]flap
 	since   time.Time // since when targets are held; zero: they are not
 	base    int       // how many there were then
+	last    time.Time // when it was judged
 }
 
 func newView(rules Rules, known []Target) *view {
@@ -61,6 +62,10 @@ type verdict struct {
 
 // judge brings the view to what the last answer and the time allow.
 func (v *view) judge(now time.Time) (out verdict) {
+	if now.Before(v.last) {
+		v.rebase(now.Sub(v.last))
+	}
+	v.last = now
 	were := len(v.current)
 	v.arrive(now)
 	holding, over := v.holding(now, were)
@@ -89,6 +94,19 @@ func (v *view) judge(now time.Time) (out verdict) {
 	}
 	slices.SortFunc(out.targets, func(a, b Target) int { return cmp.Compare(a.Address, b.Address) })
 	return out
+}
+
+// rebase moves what is remembered along with a clock that was set back: nothing waits longer for that.
+func (v *view) rebase(by time.Duration) {
+	for address, since := range v.missing {
+		v.missing[address] = since.Add(by)
+	}
+	for address, f := range v.flaps {
+		v.flaps[address] = flap{f.times, f.last.Add(by)}
+	}
+	if !v.since.IsZero() {
+		v.since = v.since.Add(by)
+	}
 }
 
 // arrive takes in what the answer has and notes what it lacks.

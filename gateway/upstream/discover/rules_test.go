@@ -1,13 +1,17 @@
 package discover
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"headgate/internal/clock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -132,6 +136,68 @@ func TestRulesHoldForAnyAnswers(t *testing.T) {
 	})
 }
 
+// A clock that is set back prolongs nothing, and what is held still goes.
+func TestAClockThatIsSetBackProlongsNoHold(t *testing.T) {
+	v := newView(Rules{50, time.Minute}, these("abcdef"))
+	now := time.Unix(1e9, 0)
+	v.judge(now)
+	v.answer = these("a")
+	if got := v.judge(now); got.held != 5 {
+		t.Fatalf("%+v", got)
+	}
+	now = now.Add(40 * time.Second)
+	v.judge(now)
+	now = now.Add(-time.Hour)
+	if got := v.judge(now); got.held != 5 || got.wake.Sub(now) != 20*time.Second {
+		t.Errorf("%d held, judged again in %v", got.held, got.wake.Sub(now))
+	}
+	if got := v.judge(now.Add(20 * time.Second)); letters(got.targets) != "a" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Whatever a source answers and however the clock jumps: once there are targets there always are, unless an answer says that
+// all of them drain; and what is used is what some good answer has named.
+func TestThereAreTargetsAfterAnyAnswers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := clock.NewManual(time.Unix(1e9, 0))
+		var used []Target
+		f := &Follower{
+			Upstream: "shop", Source: make(told), About: "told", Rules: Rules{rapid.IntRange(0, 100).Draw(t, "removal"), time.Minute},
+			Clock: c, Log: slog.New(slog.DiscardHandler),
+		}
+		f.Recall()
+		f.Start(func(list []Target) { used = list })
+		defer f.Stop()
+		named, any := "", false
+		for range rapid.IntRange(1, 40).Draw(t, "answers") {
+			c.Advance(time.Duration(rapid.IntRange(-7200, 7200).Draw(t, "seconds")) * time.Second)
+			list := these(rapid.StringMatching("[a-f]{0,6}").Draw(t, "answer"))
+			var err error
+			switch rapid.SampledFrom([]string{"good", "good", "fails", "wrong", "partial"}).Draw(t, "kind") {
+			case "fails":
+				list, err = nil, errors.New("away")
+			case "wrong":
+				list = append(list, Target{Address: "nonsense"})
+			case "partial":
+				err = incomplete([]error{errors.New("one is wrong")})
+				fallthrough
+			case "good":
+				any = any || len(list) > 0
+				named += letters(list)
+			}
+			f.found(list, err)
+			f.again()
+			if any != (len(used) > 0) {
+				t.Fatalf("%d targets after %q", len(used), named)
+			}
+			if strings.Trim(letters(used), named) != "" {
+				t.Fatalf("%s are used; %s were named", letters(used), named)
+			}
+		}
+	})
+}
+
 func TestAnswersThatAreNone(t *testing.T) {
 	many := make([]Target, MaxTargets+1)
 	for i := range many {
@@ -149,6 +215,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 		{"no host", []Target{{Address: ":80"}}, "host:port"},
 		{"port 0", []Target{{Address: "a:0"}}, "host:port"},
 		{"a weight", []Target{{Address: "a:1", Weight: 1001}}, "between 0 and 1000"},
+		{"a priority", []Target{{Address: "a:1", Priority: 65536}}, "between 0 and 65535"},
 		{"a long name", []Target{{Address: strings.Repeat("a", 300) + ":1"}}, "host:port"},
 	} {
 		if _, err := inspect(test.list); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,23 +16,30 @@ import (
 	"headgate/config/model"
 )
 
-// New returns the source that the document names, and what it is in words. Errors point into discover.
-func New(m *model.Discover) (Source, string, error) {
+// New returns the source that the document names for an upstream, and what it is in words. Errors point into discover.
+func New(upstream string, m *model.Discover) (Source, string, error) {
 	given := 0
-	for _, g := range [...]bool{m.DNS != nil, m.File != "", m.Consul != nil} {
+	for _, g := range [...]bool{m.DNS != nil, m.File != "", m.Consul != nil, m.Docker != nil, m.Kube != nil} {
 		if g {
 			given++
 		}
 	}
 	switch {
 	case given == 0:
-		return nil, "", decode.At("", "discover names no source; write dns: {name, port}, file: PATH, or consul: {service}")
+		return nil, "", decode.At("", "discover names no source; write dns: {name, port}, file: PATH, consul: {service}, docker: {}, "+
+			"or kubernetes: {service}")
 	case given > 1:
-		return nil, "", decode.At("", "dns, file and consul exclude each other; the targets of an upstream come from one source")
+		return nil, "", decode.At("", "dns, file, consul, docker and kubernetes exclude each other; the targets of an upstream come from "+
+			"one source")
 	case m.DNS != nil:
 		return newDNS(*m.DNS, system{resolvConf, m.DNS.Servers}, rand.Float64), aboutDNS(m.DNS), checkDNS(m.DNS)
 	case m.Consul != nil:
 		return newConsul(*m.Consul), aboutConsul(m.Consul), checkConsul(m.Consul)
+	case m.Docker != nil:
+		d := newDocker(upstream, *m.Docker)
+		return d, d.about(), checkDocker(m.Docker)
+	case m.Kube != nil:
+		return newKube(*m.Kube, os.Getenv, accountFolder), aboutKube(m.Kube), checkKube(m.Kube)
 	}
 	return file{filepath.Clean(m.File)}, "file " + filepath.Clean(m.File), nil
 }
@@ -94,6 +103,98 @@ func aboutConsul(m *model.DiscoverConsul) string {
 	}
 	if m.Datacenter != "" {
 		about += ", datacenter " + m.Datacenter
+	}
+	return about
+}
+
+// maxLabels bounds what containers are chosen by; each makes the question longer.
+const maxLabels = 32
+
+func checkDocker(m *model.DiscoverDocker) error {
+	var errs []error
+	add := func(place, format string, args ...any) {
+		errs = append(errs, decode.At("docker."+place, format, args...))
+	}
+	local := strings.HasPrefix(m.Address, "unix://")
+	if !local {
+		errs = append(errs, checkServer("docker.address", m.Address))
+	}
+	switch {
+	case m.TLS != nil && (local || strings.HasPrefix(m.Address, "http://")):
+		add("tls", "%s is not asked over TLS; write tcp://host:port or https://host:port, or leave tls out", m.Address)
+	case m.Published && m.Network != "":
+		add("network", "published asks the engine's machine, whose networks do not matter; leave one of the two out")
+	}
+	if len(m.Labels) > maxLabels {
+		add("labels", "%d are given; at most %d", len(m.Labels), maxLabels)
+	}
+	for i, l := range m.Labels {
+		if key, _, _ := strings.Cut(l, "="); key == "" {
+			add(fmt.Sprintf("labels.%d", i), "%q names no label; write KEY or KEY=VALUE", l)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkServer wants a URL of a host with a port, and nothing after it.
+func checkServer(place, address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return decode.At(place, "%q is not a scheme, a host and a port, such as https://10.0.0.1:6443", address)
+	}
+	return nil
+}
+
+func (d *docker) about() string {
+	about := "docker containers with " + strings.Join(d.is.Labels, ", ") + " of " + d.is.Address
+	if d.is.Network != "" {
+		about += ", network " + d.is.Network
+	}
+	return about
+}
+
+func checkKube(m *model.DiscoverKube) error {
+	var errs []error
+	add := func(place, format string, args ...any) {
+		errs = append(errs, decode.At("kubernetes."+place, format, args...))
+	}
+	if m.Address != "" {
+		errs = append(errs, checkServer("kubernetes.address", m.Address))
+		if m.Namespace == "" {
+			add("namespace", "outside of a cluster the gateway has none of its own; write the service's")
+		}
+	}
+	clear := strings.HasPrefix(m.Address, "http://")
+	switch {
+	case !m.Token.Empty() && m.TokenFile != "":
+		add("token", "token and token_file exclude each other")
+	case clear && (!m.Token.Empty() || m.TokenFile != "") && !loopback(m.Address):
+		add("address", "the token would go to %s in clear; write https", m.Address)
+	case clear && m.CA != "":
+		add("ca", "%s is not asked over TLS; write https, or leave ca out", m.Address)
+	}
+	return errors.Join(errs...)
+}
+
+func loopback(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func aboutKube(m *model.DiscoverKube) string {
+	about := "kubernetes service " + m.Service
+	if m.Namespace != "" {
+		about += "." + m.Namespace
+	}
+	if m.Port != "" {
+		about += ", port " + m.Port
+	}
+	if m.Address != "" {
+		about += ", of " + m.Address
 	}
 	return about
 }
