@@ -61,6 +61,7 @@ func newParts(c clock.Clock, log *slog.Logger) *parts {
 		HTTP: &http.Client{Timeout: outboundTimeout},
 		Upstream: upstream.Env{
 			Sweeper: p.sweeper, Clock: c, Log: log, Metrics: p.metrics, Discovered: discover.NewStore(discoveryFolder()),
+			Expr: p.expr, Zone: os.Getenv("HEADGATE_ZONE"),
 		},
 		Tunnels: p.tunnels,
 		Secure:  p.secure,

@@ -98,7 +98,7 @@ type Balance struct {
 
 // SetDefaults gives the balancing its defaults.
 func (b *Balance) SetDefaults() {
-	*b = Balance{Algorithm: "least-latency", Bound: 125, Panic: 50, LocalFloor: 70, SlowStart: 10 * time.Second}
+	*b = Balance{Algorithm: "least-latency", Bound: 125, Panic: 30, LocalFloor: 70, SlowStart: 10 * time.Second}
 }
 
 // FromScalar reads an algorithm written alone.

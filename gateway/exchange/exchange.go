@@ -28,6 +28,8 @@ type Exchange struct {
 	Usage    Usage     // what was measured
 	Original Original  // what the client asked, before any policy or rewrite changed the request
 
+	Affinity uint64 // pin of the target that should be asked if it can be (upstream.Pin); 0: any
+
 	Finish func(error) // set by the handler when Reply returned ErrSwitched; the error is that of carrying the connection
 	Cancel *Canceler   // ends it from outside
 	Wire   Wire        // the client's

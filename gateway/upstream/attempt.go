@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"headgate/gateway/exchange"
+	"headgate/gateway/upstream/balance"
 	"headgate/gateway/wire/h1"
 	"headgate/gateway/wire/h2/client"
 )
@@ -16,7 +17,7 @@ type attempt struct {
 	began    time.Time
 	took     time.Duration // until the last try had ended
 	target   *target
-	tried    tried
+	tried    *balance.Tried // nil: nobody yet
 	call     *h1.Call
 	shared   *client.Call // over HTTP/2
 	overH2   bool         // the last try was
@@ -26,22 +27,27 @@ type attempt struct {
 func (a *attempt) run() (Call, error) {
 	var err error
 	for fresh, same := false, false; a.x.Usage.Attempts < a.most(); {
-		if !same || a.target.gone.Load() {
-			next := a.upstream.pick(a.x, a.tried)
-			if next == nil && err == nil {
-				err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
-			}
-			if next == nil { // nobody is left to ask
-				break
-			}
+		if same && !a.target.gone.Load() {
+			a.target.load.Begin(a.x.Shard, 0)
+		} else if next, full := a.upstream.pick(a.x, a.tried); next != nil {
 			a.target = next
-			a.tried.add(next)
+		} else {
+			if err == nil {
+				err = noTarget(full)
+			}
+			break // nobody is left to ask
 		}
 		a.x.Usage.Attempts++
 		var reused bool
-		if reused, err = a.try(fresh); err == nil {
+		reused, err = a.try(fresh)
+		a.target.load.Done(a.x.Shard)
+		if err == nil {
 			return a.take(), nil
 		}
+		if a.tried == nil {
+			a.tried = new(balance.Tried)
+		}
+		a.tried.Add(a.target.load)
 		if !a.again(err, reused) {
 			break
 		}
@@ -49,6 +55,15 @@ func (a *attempt) run() (Call, error) {
 	}
 	a.drop()
 	return nil, err
+}
+
+// noTarget is the error where no target can be asked. full: there would be one, if it had less to do.
+func noTarget(full bool) error {
+	code := exchange.NoTarget
+	if full {
+		code = exchange.UpstreamBusy
+	}
+	return &exchange.Error{Code: code, Source: exchange.FromGateway}
 }
 
 // most bounds the tries. What a target says that it did not process costs it nothing, and is tried more often: every
@@ -96,14 +111,12 @@ func (a *attempt) try(fresh bool) (reused bool, err error) {
 		conn = p.idle.take(x.Shard, a.upstream.env.Sweeper.Coarse()-a.upstream.config.Pool.IdleTimeout)
 	}
 	before := a.took // by tries that were another target's doing
-	t.inFlight.Add(1)
 	if reused = conn != nil; !reused {
 		conn, err = p.dial(x)
 	}
 	if err == nil {
 		err = a.ask(p, conn)
 	}
-	t.inFlight.Add(-1)
 	a.learn(err, reused, before)
 	return reused, err
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"headgate/gateway/exchange"
+	"headgate/gateway/upstream/balance"
 	"headgate/internal/sock"
 )
 
@@ -19,28 +20,28 @@ func (u *Upstream) Raw() bool { return u.raw }
 func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err error) {
 	began := u.env.Clock.Now()
 	x.Usage.UpstreamStart = began.Sub(x.Start)
-	var not tried
+	var not balance.Tried
 	for x.Usage.Attempts < maxAttempts {
-		t := u.pick(x, not)
+		t, full := u.pick(x, &not)
 		if t == nil && err == nil {
-			err = &exchange.Error{Code: exchange.NoTarget, Source: exchange.FromGateway}
+			err = noTarget(full)
 		}
 		if t == nil { // nobody is left to ask
 			break
 		}
-		not.add(t)
+		not.Add(t.load)
 		x.Usage.Attempts++
 		x.Usage.Target = t.end.address
-		t.inFlight.Add(1)
 		var open opened
 		p := t.pool.Load()
 		open, err = p.open(x.Context(), &x.Client, p.tls)
 		x.Usage.UpstreamTime = u.env.Clock.Now().Sub(began)
 		if err == nil {
 			t.succeeded(x.Usage.UpstreamTime)
-			return open.Conn, sync.OnceFunc(func() { t.inFlight.Add(-1) }), nil
+			shard := x.Shard
+			return open.Conn, sync.OnceFunc(func() { t.load.Done(shard) }), nil
 		}
-		t.inFlight.Add(-1)
+		t.load.Done(x.Shard)
 		err = dialError(x, err)
 		t.judge(x, err, false, x.Usage.UpstreamTime)
 		if e, ok := err.(*exchange.Error); !ok || !e.Retry {

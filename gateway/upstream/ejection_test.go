@@ -45,7 +45,7 @@ func (t *target) answers(status int) {
 	t.judge(&exchange.Exchange{Reply: exchange.Reply{Status: status}}, nil, false, time.Millisecond)
 }
 
-func (t *target) out() bool { return !t.available(t.upstream.env.Sweeper.Coarse()) }
+func (t *target) out() bool { return !t.load.Available(t.upstream.env.Sweeper.Coarse()) }
 
 func TestATargetIsEjectedAfterFailuresInARow(t *testing.T) {
 	ejecting(t, 2, 50, func(u *Upstream, log *buffer) {
@@ -81,7 +81,7 @@ func TestEjectionsInARowLastLongerUpToTenTimes(t *testing.T) {
 		pause := func() time.Duration {
 			synctest.Wait() // the sweeper has done what is due at this moment
 			a.fails(3)
-			return time.Duration(a.until.Load()) - u.env.Sweeper.Coarse()
+			return a.load.EjectedUntil() - u.env.Sweeper.Coarse()
 		}
 		for _, want := range []time.Duration{10, 20, 40, 80, 100, 100} {
 			if got := pause(); got != want*time.Second {
@@ -111,7 +111,7 @@ func TestNoMoreThanAShareIsEjected(t *testing.T) {
 			if out != test.want {
 				t.Errorf("%d of %d with max_percent %d, want %d", out, test.targets, test.percent, test.want)
 			}
-			if u.set.Load().balance.pick(u.env.Sweeper.Coarse(), tried{}) == nil {
+			if choose(u, nil) == nil {
 				t.Error("nobody is asked any more")
 			}
 		})

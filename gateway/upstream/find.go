@@ -38,19 +38,20 @@ func (u *Upstream) seek() ([]wanted, error) {
 	return u.found(u.finder.Recall()), nil
 }
 
-// found turns what discovery says into what is wanted. Of several priorities it is the first one that can be asked.
-func (u *Upstream) found(list []discover.Target) (all []wanted) {
+// found turns what discovery says into what is wanted.
+func (u *Upstream) found(list []discover.Target) []wanted {
 	kind := schemes[u.config.Discover.Scheme]
-	for _, t := range discover.First(list) {
+	all := make([]wanted, 0, len(list))
+	for _, t := range list {
 		e := endpoint{address: t.Address, host: t.Host, secure: kind.secure, raw: kind.raw, h2: kind.h2}
 		if e.host == "" {
 			e.host, _, _ = net.SplitHostPort(t.Address) // discovery has checked it
 		}
-		weight := t.Weight
+		w := wanted{end: e, weight: t.Weight, priority: t.Priority, zone: t.Zone}
 		if t.Draining {
-			weight = 0
+			w.weight = 0
 		}
-		all = append(all, wanted{e, weight})
+		all = append(all, w)
 	}
 	return all
 }
@@ -86,15 +87,6 @@ func (u *Upstream) await(x *exchange.Exchange) bool {
 	case <-x.Context().Done():
 	}
 	return len(u.set.Load().targets) > 0
-}
-
-// pick chooses a target that has not been tried; nil: there is none.
-func (u *Upstream) pick(x *exchange.Exchange, not tried) *target {
-	t := u.set.Load().balance.pick(u.env.Sweeper.Coarse(), not)
-	if t == nil && u.await(x) {
-		t = u.set.Load().balance.pick(u.env.Sweeper.Coarse(), not)
-	}
-	return t
 }
 
 // Sought names the source that knows the targets; "": they stand in the document.

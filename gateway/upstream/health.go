@@ -69,7 +69,7 @@ func (t *target) probe(ctx context.Context) {
 			}
 		default:
 			bad, good = 0, good+1
-			if good >= h.Healthy && t.down.Load() {
+			if good >= h.Healthy && t.load.Down() {
 				t.turn(false, "")
 			}
 		}
@@ -106,7 +106,7 @@ func (t *target) turn(down bool, why string) {
 	} else {
 		t.upstream.env.Log.Info("a target is healthy again", "target", t.end.address)
 	}
-	t.down.Store(down)
+	t.load.SetDown(t.upstream.env.Sweeper.Coarse(), down)
 }
 
 // tcpProbe is well when a connection opens, over TLS with its handshake.

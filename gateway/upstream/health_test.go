@@ -80,7 +80,7 @@ func TestWhatOperatorsSeeOfAnUpstream(t *testing.T) {
 	o := serve(t, answers(ok, 0))
 	e := env(new(buffer))
 	u := build(t, e, config(nil, o.address(), "127.0.0.1:1"))
-	u.set.Load().targets[1].weight.Store(0)
+	u.set.Load().wanted[1].weight = 0
 	u.Start()
 	if status, code := send(t, u, ask("GET")); status != 200 {
 		t.Fatal(code)

@@ -1,25 +1,55 @@
 package upstream
 
 import (
-	"math/rand/v2"
 	"sync"
+	"time"
+
+	"headgate/gateway/upstream/balance"
 )
 
 // set is the targets at one time, and how one of them is chosen. It is immutable: when targets come or go another one takes
 // its place, in which those that stay are the same values, with their connections, their latency and their health.
 type set struct {
-	targets []*target
-	balance balancer
-}
-
-func (u *Upstream) newSet(targets []*target) *set {
-	return &set{targets, newBalancer(u.config.Balance.Algorithm, targets, rand.Uint64)}
+	targets  []*target
+	wanted   []wanted // of each, what was asked for
+	only     *target  // the one that there is; nil: nobody, or there is a choice
+	balancer *balance.Balancer
+	pins     func() map[uint64]int // index by Pin, made when first asked for
 }
 
 // wanted is a target as it should be.
 type wanted struct {
-	end    endpoint
-	weight int // 0: takes no new requests
+	end      endpoint
+	weight   int // 0: takes no new requests
+	priority int
+	zone     string
+}
+
+// newSet returns the set of targets, of which each is the one that is wanted at its place.
+func (u *Upstream) newSet(targets []*target, list []wanted) (*set, error) {
+	ends := make([]balance.Endpoint, len(list))
+	for i, w := range list {
+		ends[i] = balance.Endpoint{
+			Key: w.end.address, Weight: int64(w.weight), Zone: w.zone, Tier: w.priority,
+			MaxRequests: int64(u.config.Pool.Requests), Load: targets[i].load,
+		}
+	}
+	b, err := balance.New(ends, u.balancing())
+	if err != nil {
+		return nil, err
+	}
+	s := &set{targets: targets, wanted: list, balancer: b}
+	if len(targets) == 1 {
+		s.only = targets[0]
+	}
+	s.pins = sync.OnceValue(func() map[uint64]int {
+		m := make(map[uint64]int, len(targets))
+		for i, t := range targets {
+			m[u.Pin(t.end.address)] = i
+		}
+		return m
+	})
+	return s, nil
 }
 
 // replace makes the targets those that are wanted. Those that are not wanted any more drain: what they answer is finished,
@@ -35,28 +65,47 @@ func (u *Upstream) replace(list []wanted) (came, went int) {
 	for _, t := range old.targets {
 		known[t.end] = t
 	}
+	var fresh []*target
 	next := make([]*target, 0, len(list))
 	for _, w := range list {
 		t := known[w.end]
 		if t == nil {
-			t = newTarget(u, w.weight, w.end)
-			came++
-			if u.watching {
-				t.watch()
-			}
+			t = newTarget(u, w.end)
+			fresh = append(fresh, t)
 		}
 		delete(known, w.end)
-		t.weight.Store(int64(w.weight))
 		next = append(next, t)
 	}
-	u.set.Store(u.newSet(next))
+	s, err := u.newSet(next, list)
+	if err != nil {
+		u.env.Log.Error("the targets are not changed", "error", err)
+		return 0, 0
+	}
+	u.welcome(fresh, len(old.targets) > 0)
+	u.set.Store(s)
 	leaving := make([]*target, 0, len(known))
 	for _, t := range known {
 		t.gone.Store(true)
 		leaving = append(leaving, t)
 	}
 	retire(leaving)
-	return came, len(leaving)
+	return len(fresh), len(leaving)
+}
+
+// welcome prepares targets that are new: beside others they begin slowly.
+func (u *Upstream) welcome(fresh []*target, others bool) {
+	var now time.Duration
+	if u.env.Sweeper != nil {
+		now = u.env.Sweeper.Coarse()
+	}
+	for _, t := range fresh {
+		if others {
+			t.load.Join(now)
+		}
+		if u.watching {
+			t.watch()
+		}
+	}
 }
 
 // retire ends what targets do beside the requests that they answer.

@@ -11,13 +11,14 @@ import (
 	"testing"
 
 	"headgate/config/model"
+	"headgate/gateway/exchange"
 )
 
 // at returns targets in clear at the addresses.
 func at(addresses ...string) (list []wanted) {
 	for _, a := range addresses {
 		host, _, _ := net.SplitHostPort(a)
-		list = append(list, wanted{endpoint{address: a, host: host}, 1})
+		list = append(list, wanted{end: endpoint{address: a, host: host}, weight: 1})
 	}
 	return list
 }
@@ -25,12 +26,12 @@ func at(addresses ...string) (list []wanted) {
 func TestTargetsThatStayAreTheSameValues(t *testing.T) {
 	u := build(t, env(io.Discard), config(nil, "a:1", "b:1", "c:1"))
 	a, b := u.set.Load().targets[0], u.set.Load().targets[1]
-	a.until.Store(7)
+	a.load.Eject(7)
 	if came, went := u.replace(at("d:1", "a:1", "c:1")); came != 1 || went != 1 {
 		t.Errorf("%d came and %d went", came, went)
 	}
 	now := u.set.Load().targets
-	if len(now) != 3 || now[1] != a || now[1].until.Load() != 7 || now[0].end.address != "d:1" {
+	if len(now) != 3 || now[1] != a || now[1].load.EjectedUntil() != 7 || now[0].end.address != "d:1" {
 		t.Errorf("%v", now)
 	}
 	if !b.gone.Load() || a.gone.Load() {
@@ -39,7 +40,7 @@ func TestTargetsThatStayAreTheSameValues(t *testing.T) {
 	weighted := at("a:1")
 	weighted[0].weight = 0
 	u.replace(weighted)
-	if u.set.Load().targets[0] != a || a.weight.Load() != 0 {
+	if u.set.Load().targets[0] != a || choose(u, nil) != nil {
 		t.Error("a weight is a matter of the same target")
 	}
 }
@@ -153,12 +154,16 @@ func TestFiveThousandTargets(t *testing.T) {
 	u.replace(at(addresses...))
 	seen := map[*target]bool{}
 	for range 50_000 {
-		seen[u.set.Load().balance.pick(0, tried{})] = true
+		seen[choose(u, nil)] = true
 	}
 	if len(seen) < 4000 {
 		t.Errorf("%d are used", len(seen))
 	}
-	if n := testing.AllocsPerRun(100, func() { u.set.Load().balance.pick(0, tried{}) }); n != 0 {
+	x := new(exchange.Exchange)
+	if n := testing.AllocsPerRun(100, func() {
+		chosen, _ := u.pick(x, nil)
+		chosen.load.Done(0)
+	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -174,8 +179,10 @@ func BenchmarkPick(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			x := new(exchange.Exchange)
 			for b.Loop() {
-				u.set.Load().balance.pick(0, tried{})
+				chosen, _ := u.pick(x, nil)
+				chosen.load.Done(0)
 			}
 		})
 	}

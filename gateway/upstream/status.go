@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"math"
 	"time"
 
 	"headgate/gateway/upstream/discover"
@@ -23,7 +22,9 @@ type Status struct {
 // TargetStatus is what operators see of a target.
 type TargetStatus struct {
 	Address   string  `json:"address"`
-	Weight    int64   `json:"weight"`
+	Weight    int     `json:"weight"`
+	Priority  int     `json:"priority"`
+	Zone      string  `json:"zone,omitempty"`
 	State     string  `json:"state"` // available, ejected, unhealthy, or off (weight 0)
 	Why       string  `json:"why,omitempty"`
 	InFlight  int64   `json:"in_flight"`
@@ -34,6 +35,7 @@ type TargetStatus struct {
 	H2Streams int     `json:"h2_streams,omitempty"`     // requests on them
 	Failures  int64   `json:"consecutive_failures"`
 	LatencyMS float64 `json:"latency_ms"` // remembered, as the balancer sees it
+	Failing   float64 `json:"failing"`    // share of requests that fail lately
 }
 
 // Status describes the upstream and its targets as they are now.
@@ -47,16 +49,19 @@ func (u *Upstream) Status() Status {
 		s.Discovery = &d
 	}
 	now := u.env.Sweeper.Coarse()
-	for _, t := range u.set.Load().targets {
+	set := u.set.Load()
+	for i, t := range set.targets {
+		w := &set.wanted[i]
 		ts := TargetStatus{
-			Address: t.end.address, Weight: t.weight.Load(), State: "available", InFlight: t.inFlight.Load(), Idle: t.pool.Load().idle.len(),
-			Failures: t.failures.Load(), LatencyMS: math.Float64frombits(t.latency.Load()) * 1000,
+			Address: t.end.address, Weight: w.weight, Priority: w.priority, Zone: w.zone, State: "available",
+			InFlight: t.load.InFlight(), Idle: t.pool.Load().idle.len(), Failures: t.failures.Load(),
+			LatencyMS: t.load.Latency().Seconds() * 1000, Failing: t.load.Failing(),
 		}
 		t.transport(&ts, id)
-		switch until := time.Duration(t.until.Load()); {
-		case t.weight.Load() == 0:
+		switch until := t.load.EjectedUntil(); {
+		case w.weight == 0:
 			ts.State = "off"
-		case t.down.Load():
+		case t.load.Down():
 			ts.State = "unhealthy"
 			if why := t.why.Load(); why != nil {
 				ts.Why = *why

@@ -11,11 +11,7 @@ import (
 // tryMux is try where the target speaks HTTP/2, or may.
 func (a *attempt) tryMux(p *pool, fresh bool) (reused bool, err error) {
 	before := a.took
-	a.target.inFlight.Add(1)
-	defer func() {
-		a.target.inFlight.Add(-1)
-		a.learn(err, reused, before)
-	}()
+	defer func() { a.learn(err, reused, before) }()
 	for {
 		reused, err = a.through(p, fresh)
 		now := a.target.pool.Load()

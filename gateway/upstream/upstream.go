@@ -7,8 +7,10 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/gateway/exchange"
+	"headgate/gateway/upstream/balance"
 	"headgate/gateway/upstream/discover"
 	"headgate/gateway/wire/h1"
 	"headgate/internal/clock"
@@ -24,6 +26,8 @@ type Env struct {
 	Metrics *metric.Registry
 	// Discovered keeps the last good answers of discovery; nil: nobody does.
 	Discovered *discover.Store
+	Expr       Expressions
+	Zone       string // the gateway's own; "": not known
 }
 
 // Upstream is a service: its targets, ready to be asked. It outlives reloads that do not change it.
@@ -34,6 +38,8 @@ type Upstream struct {
 	set        atomic.Pointer[set]
 	raw        bool               // carries bytes and no HTTP
 	finder     *discover.Follower // nil: the targets stand in the document
+	total      *balance.Total     // of requests under way; nil: nobody asks
+	key        func(*exchange.Exchange) string
 	handshakes handshakes
 	identity   atomic.Pointer[identity]
 	refs       map[string]*Ref // to upstreams that the document mentions, by name
@@ -63,20 +69,28 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 	u := &Upstream{Name: name, config: m, env: env, handshakes: handshakes{name, env.Metrics}, refs: refsOf(&m)}
 	ends, err := readTargets(&m)
 	id, tlsErr := readIdentity(m.TLS)
+	key, keyErr := checkBalance(&m, env.Expr)
 	list, notFound := u.seek()
-	if err := errors.Join(err, tlsErr, check(&m, expected(&m, ends)), checkDiscover(&m), notFound); err != nil {
+	if err := errors.Join(err, tlsErr, keyErr, check(&m, expected(&m, ends)), checkDiscover(&m), notFound); err != nil {
 		return nil, err
 	}
 	u.identity.Store(id)
+	if u.key = key; key != nil {
+		u.total = new(balance.Total)
+	}
 	for i, t := range m.Targets {
-		list = append(list, wanted{ends[i], t.Weight})
+		list = append(list, wanted{ends[i], t.Weight, t.Priority, t.Zone})
 	}
 	u.raw = expected(&m, ends)[0].raw
 	targets := make([]*target, len(list))
 	for i, w := range list {
-		targets[i] = newTarget(u, w.weight, w.end)
+		targets[i] = newTarget(u, w.end)
 	}
-	u.set.Store(u.newSet(targets))
+	s, err := u.newSet(targets, list)
+	if err != nil {
+		return nil, decode.At("targets", "%w", err)
+	}
+	u.set.Store(s)
 	return u, nil
 }
 

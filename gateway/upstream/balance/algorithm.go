@@ -12,9 +12,7 @@ type algorithm interface{ pick(d draw) int }
 func newAlgorithm(b *Balancer, g *group) algorithm {
 	switch b.c.Algorithm {
 	case "round-robin":
-		return newCircle(b, g, func(*Endpoint) int64 { return 1 })
-	case "weighted-round-robin":
-		return newCircle(b, g, func(e *Endpoint) int64 { return e.Weight })
+		return newCircle(b, g)
 	case "least-requests":
 		return better{requests: true}
 	case "random":
@@ -44,7 +42,7 @@ func (d *draw) next() uint64 {
 func (d *draw) accepts(m int) bool {
 	i := int(d.g.members[m])
 	e := &d.b.ends[i]
-	return i != d.q.Avoid && !e.full() && (d.anyway || e.Load.Available(d.q.Now))
+	return !e.full() && !d.q.Not.Has(e.Load) && (d.anyway || e.Load.Available(d.q.Now))
 }
 
 // admits lets new endpoints have a share that grows: they refuse by a coin.
@@ -85,20 +83,21 @@ type better struct{ requests bool }
 
 func (a better) pick(d draw) int {
 	n := uint64(len(d.g.members))
-	x := d.uniform(n, None)
+	x := d.uniform(0, n)
 	if x == None || n == 1 {
 		return d.endpoint(x)
 	}
-	if y := d.uniform(n, x); y != None && a.cost(&d, y) < a.cost(&d, x) {
+	if y := d.uniform(uint64(x)+1, n-1); y != None && a.cost(&d, y) < a.cost(&d, x) {
 		x = y
 	}
 	return d.endpoint(x)
 }
 
-// uniform draws a member that is to be had and is not but.
-func (d *draw) uniform(n uint64, but int) int {
+// uniform draws one that is to be had of the n members at and behind from, in a circle; if need be, of all.
+func (d *draw) uniform(from, n uint64) int {
 	for range maxDraws {
-		if m := int(d.next() % n); m != but && d.accepts(m) && d.admits(m) {
+		m := int((from + d.next()%n) % uint64(len(d.g.members)))
+		if d.accepts(m) && d.admits(m) {
 			return m
 		}
 	}
@@ -131,10 +130,10 @@ const maxCircle = 1 << 16
 // goldenRatio is the fraction whose multiples lie apart as evenly as any.
 const goldenRatio = 0.6180339887498949
 
-func newCircle(b *Balancer, g *group, weigh func(*Endpoint) int64) *circle {
+func newCircle(b *Balancer, g *group) *circle {
 	var total, divisor int64
 	for _, i := range g.members {
-		w := weigh(&b.ends[i])
+		w := b.ends[i].Weight
 		total += w
 		divisor = gcd(divisor, w)
 	}
@@ -142,7 +141,7 @@ func newCircle(b *Balancer, g *group, weigh func(*Endpoint) int64) *circle {
 	length := min(total/divisor, max(maxCircle, int64(len(g.members))))
 	for m, i := range g.members {
 		// At least one turn: a small weight beside great ones still is a weight.
-		every := max(float64(weigh(&b.ends[i]))/float64(total), 1/float64(length))
+		every := max(float64(b.ends[i].Weight)/float64(total), 1/float64(length))
 		// Where in its first round each begins is spread out, or all that are seldom due would be due together.
 		phase := float64(m) * goldenRatio
 		h[m] = turn{due: (phase - math.Floor(phase)) / every, every: 1 / every, member: int32(m)}

@@ -19,13 +19,12 @@ import (
 
 // Endpoint is one target as one set of them sees it.
 type Endpoint struct {
-	Key         string        // stable name, by which consistent hashing places it: the address
-	Weight      int64         // share beside the others; 0 takes no new requests
-	Zone        string        // where it is; "" unknown
-	Tier        int           // 0 is asked first, greater ones as those before fail
-	Since       time.Duration // when it joined, on the clock of Query.Now; slow start counts from then. Long ago: no slow start
-	MaxRequests int64         // at one time; 0: no limit
-	Load        *Load         // outlives the set
+	Key         string // stable name, by which consistent hashing places it: the address
+	Weight      int64  // share beside the others; 0 takes no new requests
+	Zone        string // where it is; "" unknown
+	Tier        int    // 0 is asked first, greater ones as those before fail
+	MaxRequests int64  // at one time; 0: no limit
+	Load        *Load  // outlives the set
 }
 
 // Config says how to choose. The zero value is least latency, without tiers' or zones' refinements.
@@ -34,14 +33,15 @@ type Config struct {
 	Zone       string        // the gateway's own; "" prefers none
 	LocalFloor float64       // share of the own zone's weight that must be available for all requests to stay in it, 0..1
 	Panic      float64       // below this share of available weight a tier's health is not believed, 0..1
-	SlowStart  time.Duration // how long a new endpoint takes to its full share; 0: at once
+	Strict     bool          // health is believed even if nobody is left who is well: then nobody is asked
+	SlowStart  time.Duration // how long an endpoint that is new, or back, takes to its full share; 0: at once
 	Bound      float64       // most load of an endpoint over the average with consistent hashing, such as 1.25; 0: that
 	Total      *Total        // of the endpoints' Loads; with hashing only, nil: no bound
 }
 
 // Algorithms are the names that Config takes, the default first.
 func Algorithms() []string {
-	return []string{"least-latency", "round-robin", "weighted-round-robin", "least-requests", "random", "consistent-hash"}
+	return []string{"least-latency", "round-robin", "least-requests", "random", "consistent-hash"}
 }
 
 // Query is what one choice depends on.
@@ -50,8 +50,25 @@ type Query struct {
 	Random uint64        // uniform
 	Hash   uint64        // of the key, for consistent hashing
 	Shard  uint32        // of the exchange
-	Avoid  int           // an endpoint that has just failed, chosen only if there is no other; None: none
+	Not    *Tried        // endpoints that are not chosen; nil: none
 }
+
+// Tried is the endpoints that one request was sent to in vain. A nil Tried holds none, so that only requests that fail have one.
+type Tried struct {
+	list [MaxTried]*Load
+	n    int
+}
+
+// Add adds an endpoint, by what is known about it. Beyond MaxTried it does nothing.
+func (t *Tried) Add(l *Load) {
+	if t.n < len(t.list) && !t.Has(l) {
+		t.list[t.n] = l
+		t.n++
+	}
+}
+
+// Has reports whether an endpoint was added.
+func (t *Tried) Has(l *Load) bool { return t != nil && slices.Contains(t.list[:t.n], l) }
 
 // None is no endpoint.
 const None = -1
@@ -61,6 +78,8 @@ const (
 	maxDraws = 16
 	// defaultBound is how much more than the average an endpoint gets for the sake of affinity.
 	defaultBound = 1.25
+	// MaxTried bounds the endpoints that one request may be kept from; it is the greatest number of attempts at one.
+	MaxTried = 10
 	// MaxEndpoints bounds a set: a discovery source that answers with more is broken.
 	MaxEndpoints = 1 << 17
 )
@@ -128,33 +147,27 @@ func (b *Balancer) pickFrom(g *group, q *Query, panicking bool) int {
 	return g.algorithm.pick(draw{b: b, g: g, q: *q, random: q.Random, anyway: panicking})
 }
 
-// lastResort is for when nobody was to be had: the one to be avoided, if it is available; nobody, if those that are
-// available are full; and else whoever has a weight and room, since one that looks bad is more likely to answer than nobody.
+// lastResort is for when nobody was to be had: those that are available are full, or tried already; whoever has a weight and
+// room may be asked then unless health is believed in any case, since one that looks bad is more likely to answer than nobody.
 func (b *Balancer) lastResort(q *Query) (chosen int, full bool) {
-	avoid, bad, good := None, None, false // good: somebody available is full
+	bad, good := None, false // good: somebody available is full
 	n := uint64(len(b.ends))
 	for k := range n {
 		i := int((q.Random%n + k) % n)
 		e := &b.ends[i]
 		available := e.Load.Available(q.Now)
 		switch {
-		case e.Weight == 0:
+		case e.Weight == 0 || q.Not.Has(e.Load):
 		case e.full():
 			full, good = true, good || available
-		case available && i != q.Avoid:
+		case available:
 			return i, false
-		case i == q.Avoid:
-			avoid = i
-			good = good || available
 		default:
 			bad = i
 		}
 	}
-	switch {
-	case bad != None && !good:
+	if bad != None && !good && !b.c.Strict {
 		return bad, false
-	case avoid != None:
-		return avoid, false
 	}
 	return None, full
 }
@@ -166,7 +179,7 @@ const leastFade = 0.1
 
 // fade is the share of its weight that an endpoint gets at a time, leastFade to 1.
 func (b *Balancer) fade(e *Endpoint, now time.Duration) float64 {
-	age := now - e.Since
+	age := now - e.Load.since(now)
 	if b.c.SlowStart <= 0 || age >= b.c.SlowStart {
 		return 1
 	}

@@ -38,7 +38,7 @@ func shares(b *Balancer, n int, now time.Duration) []float64 {
 	r := rand.New(rand.NewPCG(1, 2))
 	got := make([]float64, len(b.ends))
 	for k := range n {
-		i, _ := b.Pick(&Query{Now: now, Random: r.Uint64(), Hash: r.Uint64(), Shard: uint32(k), Avoid: None})
+		i, _ := b.Pick(&Query{Now: now, Random: r.Uint64(), Hash: r.Uint64(), Shard: uint32(k)})
 		if i != None {
 			got[i] += 1 / float64(n)
 		}
@@ -58,10 +58,9 @@ func TestSharesFollowWeights(t *testing.T) {
 		algorithm string
 		want      []float64
 	}{
-		{"weighted-round-robin", []float64{.1, .3, .6, 0}},
+		{"round-robin", []float64{.1, .3, .6, 0}},
 		{"random", []float64{.1, .3, .6, 0}},
 		{"consistent-hash", []float64{.1, .3, .6, 0}},
-		{"round-robin", []float64{1. / 3, 1. / 3, 1. / 3, 0}},
 	} {
 		got := shares(build(t, set(1, 3, 6, 0), Config{Algorithm: c.algorithm}), 60_000, begin)
 		for i, want := range c.want {
@@ -71,10 +70,10 @@ func TestSharesFollowWeights(t *testing.T) {
 }
 
 func TestSmoothRoundRobinSpreadsTurnsEvenly(t *testing.T) {
-	b := build(t, set(5, 1, 1), Config{Algorithm: "weighted-round-robin"})
+	b := build(t, set(5, 1, 1), Config{Algorithm: "round-robin"})
 	run, longest, last := 0, 0, None
 	for range 700 {
-		i, _ := b.Pick(&Query{Now: begin, Avoid: None})
+		i, _ := b.Pick(&Query{Now: begin})
 		if run++; i != last {
 			run = 1
 		}
@@ -87,7 +86,7 @@ func TestSmoothRoundRobinSpreadsTurnsEvenly(t *testing.T) {
 
 func TestATurnOfOneThatIsOutIsSharedByAll(t *testing.T) {
 	ends := set(1, 1, 1, 1)
-	ends[1].Load.SetDown(true)
+	ends[1].Load.SetDown(begin, true)
 	got := shares(build(t, ends, Config{Algorithm: "round-robin"}), 30_000, begin)
 	for _, i := range []int{0, 2, 3} {
 		near(t, fmt.Sprint("endpoint ", i), got[i], 1./3, .01)
@@ -95,7 +94,7 @@ func TestATurnOfOneThatIsOutIsSharedByAll(t *testing.T) {
 }
 
 // TestPicksAreAvailableAndHaveRoom is the law of all algorithms: as long as somebody is available and has room, nobody else is
-// picked; weight 0 never is; the one to be avoided only if it is the last.
+// picked; weight 0 never is; who was tried is not picked again.
 func TestPicksAreAvailableAndHaveRoom(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 150).Draw(t, "endpoints")
@@ -106,42 +105,50 @@ func TestPicksAreAvailableAndHaveRoom(t *testing.T) {
 			e.Tier = rapid.IntRange(0, 2).Draw(t, "tier")
 			e.Zone = rapid.SampledFrom([]string{"a", "b", ""}).Draw(t, "zone")
 			e.MaxRequests = rapid.SampledFrom([]int64{0, 0, 3}).Draw(t, "maximum")
-			e.Since = rapid.SampledFrom([]time.Duration{0, begin - time.Second, begin}).Draw(t, "since")
+			if rapid.Bool().Draw(t, "new") {
+				e.Load.Join(rapid.SampledFrom([]time.Duration{0, begin - time.Second, begin}).Draw(t, "since"))
+			}
 			for range rapid.IntRange(0, 4).Draw(t, "in flight") {
 				e.Load.Begin(0, e.MaxRequests)
 			}
-			e.Load.SetDown(rapid.Bool().Draw(t, "down"))
+			e.Load.SetDown(0, rapid.Bool().Draw(t, "down"))
 			if rapid.Bool().Draw(t, "ejected") {
 				e.Load.Eject(begin + time.Second)
 			}
 		}
+		strict := rapid.Bool().Draw(t, "strict")
 		b, err := New(ends, Config{
 			Algorithm: rapid.SampledFrom(Algorithms()).Draw(t, "algorithm"), Zone: "a", LocalFloor: .5, SlowStart: time.Minute,
-			Total: ends[0].Load.total,
+			Total: ends[0].Load.total, Strict: strict,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		avoid := rapid.IntRange(None, n-1).Draw(t, "avoid")
+		not := new(Tried)
+		for _, i := range rapid.SliceOfN(rapid.IntRange(0, n-1), 0, MaxTried).Draw(t, "tried") {
+			not.Add(ends[i].Load)
+		}
 		best, room := false, false
 		for i := range ends {
-			if ends[i].Weight > 0 && !ends[i].full() {
+			if ends[i].Weight > 0 && !ends[i].full() && !not.Has(ends[i].Load) {
 				room = true
-				best = best || i != avoid && ends[i].Load.Available(begin)
+				best = best || ends[i].Load.Available(begin)
 			}
 		}
 		for range 20 {
-			i, full := b.Pick(&Query{Now: begin, Random: rapid.Uint64().Draw(t, "random"), Hash: rapid.Uint64().Draw(t, "hash"), Avoid: avoid})
+			i, full := b.Pick(&Query{Now: begin, Random: rapid.Uint64().Draw(t, "random"), Hash: rapid.Uint64().Draw(t, "hash"), Not: not})
 			switch {
 			case i == None && best:
 				t.Fatalf("nobody was picked (full: %v)", full)
-			case i == None && !full && room:
+			case i == None && !full && room && !strict:
 				t.Fatal("nobody was picked, though not all are full")
 			case i == None:
 			case ends[i].Weight == 0 || ends[i].full():
 				t.Fatalf("%+v has no share or no room", ends[i])
-			case best && (i == avoid || !ends[i].Load.Available(begin)):
-				t.Fatalf("endpoint %d was picked though a better one is there", i)
+			case not.Has(ends[i].Load):
+				t.Fatalf("endpoint %d was picked again", i)
+			case !ends[i].Load.Available(begin) && (best || strict):
+				t.Fatalf("endpoint %d was picked, which is out", i)
 			}
 		}
 	})
@@ -182,11 +189,11 @@ func TestWhoeverIsFullIsSkippedAndNobodyElseIsToBlame(t *testing.T) {
 	ends[0].MaxRequests, ends[1].MaxRequests = 1, 1
 	ends[0].Load.Begin(0, 1)
 	b := build(t, ends, Config{})
-	if i, _ := b.Pick(&Query{Now: begin, Avoid: None}); i != 1 {
+	if i, _ := b.Pick(&Query{Now: begin}); i != 1 {
 		t.Errorf("picked %d", i)
 	}
-	ends[1].Load.SetDown(true)
-	if i, full := b.Pick(&Query{Now: begin, Avoid: None}); i != None || !full {
+	ends[1].Load.SetDown(begin, true)
+	if i, full := b.Pick(&Query{Now: begin}); i != None || !full {
 		t.Errorf("picked %d, full %v: a full upstream is no reason to ask one that is down", i, full)
 	}
 }
@@ -200,10 +207,10 @@ func TestPicksCostNoMemoryAndLittleTimeWith5000Endpoints(t *testing.T) {
 		for _, down := range []int{0, 4990} {
 			ends := set(weights...)
 			for i := range down {
-				ends[i].Load.SetDown(true)
+				ends[i].Load.SetDown(begin, true)
 			}
 			b := build(t, ends, Config{Algorithm: name})
-			q, r := Query{Now: begin, Avoid: None}, uint64(1)
+			q, r := Query{Now: begin}, uint64(1)
 			if n := testing.AllocsPerRun(1000, func() {
 				r = mix(r)
 				q.Random, q.Hash = r, r
@@ -226,7 +233,7 @@ func BenchmarkPick(b *testing.B) {
 					weights[i] = 1
 				}
 				bal := build(b, set(weights...), Config{Algorithm: name})
-				q, r := Query{Now: begin, Avoid: None}, uint64(1)
+				q, r := Query{Now: begin}, uint64(1)
 				for b.Loop() {
 					r = mix(r)
 					q.Random, q.Hash = r, r

@@ -30,11 +30,31 @@ type Load struct {
 	updated  atomic.Int64  // when
 	until    atomic.Int64  // ejected until
 	down     atomic.Bool   // its probes say so
+	joined   atomic.Int64  // when it came, or came back: slow start counts from then
 	total    *Total
 }
 
-// NewLoad returns what is known about an endpoint that was never asked. total may be nil.
-func NewLoad(total *Total) *Load { return &Load{total: total} }
+// longAgo is when those came that are in no need of a slow start.
+const longAgo = math.MinInt64 / 2
+
+// NewLoad returns what is known about an endpoint that was never asked and takes its full share at once. total may be nil.
+func NewLoad(total *Total) *Load {
+	l := &Load{total: total}
+	l.joined.Store(longAgo)
+	return l
+}
+
+// Join begins a slow start, on the clock of Query.Now.
+func (l *Load) Join(now time.Duration) { l.joined.Store(int64(now)) }
+
+// since is when the endpoint joined, or came back from its last ejection.
+func (l *Load) since(now time.Duration) time.Duration {
+	joined, until := l.joined.Load(), l.until.Load()
+	if until > joined && until <= int64(now) && until != 0 {
+		joined = until
+	}
+	return time.Duration(joined)
+}
 
 // Begin counts a request that is sent. It returns false, and counts nothing, when limit (0: none) are under way already.
 func (l *Load) Begin(shard uint32, limit int64) bool {
@@ -92,8 +112,15 @@ func (l *Load) Eject(until time.Duration) { l.until.Store(int64(until)) }
 // EjectedUntil is the end of the last ejection.
 func (l *Load) EjectedUntil() time.Duration { return time.Duration(l.until.Load()) }
 
-// SetDown leaves the endpoint out until it is called with false.
-func (l *Load) SetDown(down bool) { l.down.Store(down) }
+// SetDown leaves the endpoint out until it is called with false; then it has a slow start.
+func (l *Load) SetDown(now time.Duration, down bool) {
+	if l.down.Swap(down) && !down {
+		l.Join(now)
+	}
+}
+
+// Down reports what SetDown was called with last.
+func (l *Load) Down() bool { return l.down.Load() }
 
 // Available reports whether the endpoint is neither ejected nor down.
 func (l *Load) Available(now time.Duration) bool {

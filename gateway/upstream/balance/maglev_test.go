@@ -12,7 +12,7 @@ import (
 func place(b *Balancer, keys int) []string {
 	out := make([]string, keys)
 	for k := range out {
-		if i, _ := b.Pick(&Query{Now: begin, Hash: mix(uint64(k)), Avoid: None}); i != None {
+		if i, _ := b.Pick(&Query{Now: begin, Hash: mix(uint64(k))}); i != None {
 			out[k] = b.ends[i].Key
 		}
 	}
@@ -43,7 +43,7 @@ func TestKeysStayWhenAnEndpointLeaves(t *testing.T) {
 		}
 		return others, orphans
 	}
-	ends[4].Load.SetDown(true)
+	ends[4].Load.SetDown(begin, true)
 	if others, orphans := moved(place(build(t, ends, c), keys)); others != 0 || orphans < keys/12 {
 		t.Errorf("down: %d other keys moved, %d were its own", others, orphans)
 	}
@@ -85,7 +85,7 @@ func TestAHotKeyNeverLoadsAnEndpointAboveTheBound(t *testing.T) {
 			if r.IntN(10) == 0 {
 				key = r.Uint64()
 			}
-			i, _ := b.Pick(&Query{Now: begin, Hash: key, Avoid: None})
+			i, _ := b.Pick(&Query{Now: begin, Hash: key})
 			ends[i].Load.Begin(0, 0)
 			bound := math.Ceil(1.25*float64(k)/float64(sum)*float64(weights[i]) + 1e-9) // which is for rounding
 			if got := ends[i].Load.InFlight(); float64(got) > bound {

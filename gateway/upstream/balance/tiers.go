@@ -112,8 +112,12 @@ func (b *Balancer) chooseTier(now time.Duration, coin uint64) (*tier, bool) {
 	for toss := coin >> 32; t.next != nil && toss >= t.share.Load(); {
 		t = t.next
 	}
-	panicking := float64(t.all.available.Load()) < b.c.Panic*float64(t.all.weight) && b.crushed()
-	return t, panicking || t.all.available.Load() == 0
+	if available := t.all.available.Load(); available == 0 {
+		return t, !b.c.Strict
+	} else if float64(available) >= b.c.Panic*float64(t.all.weight) {
+		return t, false
+	}
+	return t, b.crushed()
 }
 
 // crushed reports whether all tiers together cannot carry everything.

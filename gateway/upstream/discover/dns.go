@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -167,18 +166,4 @@ func scale(records []record) []int {
 		weights[i] = max(weights[i], 1)
 	}
 	return weights
-}
-
-// First returns the targets of the lowest priority that has one that is not draining; without any, all of the lowest.
-func First(list []Target) []Target {
-	best, known := 0, false
-	for _, t := range list {
-		if !t.Draining && t.Weight > 0 && (!known || t.Priority < best) {
-			best, known = t.Priority, true
-		}
-	}
-	if !known && len(list) > 0 {
-		best = slices.MinFunc(list, func(a, b Target) int { return a.Priority - b.Priority }).Priority
-	}
-	return slices.DeleteFunc(slices.Clone(list), func(t Target) bool { return t.Priority != best })
 }

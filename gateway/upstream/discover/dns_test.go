@@ -343,21 +343,6 @@ func TestAKindOfAddressesThatFailsIsNotGivenUp(t *testing.T) {
 	}
 }
 
-func TestTheFirstPriorityThatTakesRequestsIsUsed(t *testing.T) {
-	list := []Target{{Address: "a:1", Weight: 1, Priority: 20},
-		{Address: "b:1", Weight: 1, Priority: 10}, {Address: "c:1", Weight: 1, Priority: 10, Draining: true}}
-	if got := letters(First(list)); got != "bc" {
-		t.Error(got)
-	}
-	list[1].Draining = true
-	if got := letters(First(list)); got != "a" {
-		t.Error(got)
-	}
-	if got := First(nil); len(got) != 0 {
-		t.Error(got)
-	}
-}
-
 func FuzzUnpack(f *testing.F) {
 	q, err := newQuestion("shop.example.", dnsmessage.TypeA)
 	if err != nil {
