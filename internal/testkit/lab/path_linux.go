@@ -12,11 +12,12 @@ type Condition struct {
 	Loss        float64       // share of packets that vanish, 0 to 1
 	Delay       time.Duration // of each packet
 	Rate        int           // bytes per second; 0: any
+	Queue       int           // packets that wait, on a path that delays them, before others are lost; 0: 1000, which is the most
 	MTU         int           // longer packets vanish and nobody is told; 0: none do
 	Unreachable bool          // the router answers that the host cannot be reached (ICMP, RFC 792)
 }
 
-// maxQueue is how many packets wait on a path that delays them; more are lost, as a router loses them.
+// maxQueue bounds the packets that wait on a path.
 const maxQueue = 1000
 
 // path leads from one machine to another.
@@ -54,6 +55,10 @@ func (p *path) carry(from *Machine, packet []byte) {
 
 // post puts a packet into the queue.
 func (p *path) post(c *Condition, packet []byte) {
+	if c.Queue > 0 && len(p.queue) >= c.Queue {
+		p.lost.Add(1)
+		return
+	}
 	now := time.Now()
 	if p.free.Before(now) {
 		p.free = now

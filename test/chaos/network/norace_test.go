@@ -1,0 +1,5 @@
+//go:build linux && !race
+
+package network
+
+const raceEnabled = false
