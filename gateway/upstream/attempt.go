@@ -6,6 +6,7 @@ import (
 
 	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/balance"
+	"headgate/gateway/upstream/pool"
 	"headgate/gateway/wire/h1"
 	"headgate/gateway/wire/h2/client"
 )
@@ -103,16 +104,16 @@ func (a *attempt) drop() {
 func (a *attempt) try(fresh bool) (reused bool, err error) {
 	t, x := a.target, a.x
 	p := t.pool.Load()
-	if p.mux != nil {
+	if p.Shares() {
 		return a.tryMux(p, fresh)
 	}
 	var conn *h1.Conn
 	if !fresh {
-		conn = p.idle.take(x.Shard, a.upstream.env.Sweeper.Coarse()-a.upstream.config.Pool.IdleTimeout)
+		conn = p.Take(x.Shard)
 	}
 	before := a.took // by tries that were another target's doing
 	if reused = conn != nil; !reused {
-		conn, err = p.dial(x)
+		conn, err = p.Dial(x)
 	}
 	if err == nil {
 		err = a.ask(p, conn)
@@ -122,13 +123,13 @@ func (a *attempt) try(fresh bool) (reused bool, err error) {
 }
 
 // ask makes the call over HTTP/1.1.
-func (a *attempt) ask(p *pool, conn *h1.Conn) error {
+func (a *attempt) ask(p *pool.Pool, conn *h1.Conn) error {
 	if a.call == nil {
 		a.call = h1.NewCall(&a.target.plan)
 		a.whole = a.call.Prepare(a.x)
 	}
 	a.overH2 = false
-	return a.call.Do(a.x, conn, p.ownerOf(a.x.Shard), a.whole)
+	return a.call.Do(a.x, conn, p.Owner(a.x.Shard), a.whole)
 }
 
 // learn judges the target by how a try went.

@@ -168,7 +168,7 @@ func TestNobodyWithAWeight(t *testing.T) {
 				}
 			}, []string{"a:1", "b:1", "c:1"}[:n]...))
 			if got := choose(u, nil); got != nil {
-				t.Errorf("%s of %d: %s", algorithm, n, got.end.address)
+				t.Errorf("%s of %d: %s", algorithm, n, got.end.Address)
 			}
 			if _, code := send(t, u, ask("GET")); code != "no_target" {
 				t.Errorf("%s of %d: %q", algorithm, n, code)
@@ -192,12 +192,12 @@ func TestWhoIsChosenWhenSomeAreOut(t *testing.T) {
 			}
 			for range 200 {
 				if t := choose(u, &not); t != nil {
-					seen[t.end.address[:1]] = true
+					seen[t.end.Address[:1]] = true
 				}
 			}
 			for _, t := range u.set.Load().targets {
-				if seen[t.end.address[:1]] {
-					got += t.end.address[:1]
+				if seen[t.end.Address[:1]] {
+					got += t.end.Address[:1]
 				}
 			}
 			return got

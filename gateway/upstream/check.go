@@ -2,17 +2,42 @@ package upstream
 
 import (
 	"errors"
+	"fmt"
 
 	"headgate/config/decode"
 	"headgate/config/model"
-	"headgate/internal/metric"
+	"headgate/gateway/upstream/pool"
 )
 
+// readTargets reads every target's URL. All of an upstream carry HTTP, or all carry bytes.
+func readTargets(m *model.Upstream) ([]pool.Endpoint, error) {
+	var errs []error
+	ends := make([]pool.Endpoint, len(m.Targets))
+	for i, t := range m.Targets {
+		e, err := pool.ReadURL(t.URL)
+		place := fmt.Sprintf("targets.%d", i)
+		switch {
+		case err != nil:
+			errs = append(errs, decode.At(place, "%w", err))
+		case i > 0 && ends[0].Address != "" && e.Raw != ends[0].Raw:
+			errs = append(errs, decode.At(place, "%q: an upstream has either tcp targets or HTTP ones, and the first one is %s",
+				t.URL, m.Targets[0].URL))
+		case e.H2 && m.Protocol == "h1":
+			errs = append(errs, decode.At(place, "%q is HTTP/2, and protocol is h1; write http://%s, or leave protocol out", t.URL, e.Address))
+		}
+		ends[i] = e
+	}
+	if len(m.Targets) == 0 && m.Discover == nil {
+		errs = append(errs, decode.At("targets", "an upstream needs at least one target, such as http://10.0.0.4:9000, or discover"))
+	}
+	return ends, errors.Join(errs...)
+}
+
 // check finds what the document's types cannot say.
-func check(m *model.Upstream, ends []endpoint) error {
+func check(m *model.Upstream, ends []pool.Endpoint) error {
 	raw, secure := false, false
 	for _, e := range ends {
-		raw, secure = raw || e.raw, secure || e.secure
+		raw, secure = raw || e.Raw, secure || e.Secure
 	}
 	var errs []error
 	if m.TLS != nil && !secure && len(ends) > 0 {
@@ -25,7 +50,7 @@ func check(m *model.Upstream, ends []endpoint) error {
 }
 
 // checkHealth wants one kind of probe, and one that the targets can answer.
-func checkHealth(m *model.Upstream, ends []endpoint, raw bool) error {
+func checkHealth(m *model.Upstream, ends []pool.Endpoint, raw bool) error {
 	h := m.Health
 	if h == nil {
 		return nil
@@ -55,24 +80,10 @@ func checkHealth(m *model.Upstream, ends []endpoint, raw bool) error {
 	return nil
 }
 
-// handshakes counts TLS handshakes with targets that failed.
-type handshakes struct {
-	upstream string
-	metrics  *metric.Registry
-}
-
-func (h handshakes) failed(t *target, cause string) {
-	h.metrics.Counter("headgate_upstream_handshake_failures_total",
-		"TLS handshakes with targets that failed, by cause: certificate_expired, unknown_authority, wrong_name, not_pinned, "+
-			"certificate_invalid, refused_by_target, not_tls, timeout, closed.",
-		metric.Label{Name: "upstream", Value: h.upstream}, metric.Label{Name: "target", Value: t.end.address},
-		metric.Label{Name: "cause", Value: cause}).Inc(0)
-}
-
 // speaksH2 reports whether every target may be spoken to over HTTP/2.
-func speaksH2(m *model.Upstream, ends []endpoint) bool {
+func speaksH2(m *model.Upstream, ends []pool.Endpoint) bool {
 	for _, e := range ends {
-		if versionOf(e, m.Protocol) == versionH1 {
+		if pool.VersionOf(e, m.Protocol) == pool.H1 {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/balance"
+	"headgate/gateway/upstream/pool"
 	"headgate/internal/sock"
 )
 
@@ -31,10 +32,9 @@ func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err
 		}
 		not.Add(t.load)
 		x.Usage.Attempts++
-		x.Usage.Target = t.end.address
-		var open opened
-		p := t.pool.Load()
-		open, err = p.open(x.Context(), &x.Client, p.tls)
+		x.Usage.Target = t.end.Address
+		var open pool.Opened
+		open, err = t.pool.Load().Open(x.Context(), &x.Client)
 		x.Usage.UpstreamTime = u.env.Clock.Now().Sub(began)
 		if err == nil {
 			t.succeeded(x.Usage.UpstreamTime)
@@ -42,7 +42,7 @@ func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err
 			return open.Conn, sync.OnceFunc(func() { t.load.Done(shard) }), nil
 		}
 		t.load.Done(x.Shard)
-		err = dialError(x, err)
+		err = pool.DialError(x, err)
 		t.judge(x, err, false, x.Usage.UpstreamTime)
 		if e, ok := err.(*exchange.Error); !ok || !e.Retry {
 			break

@@ -13,6 +13,9 @@ import (
 	"headgate/gateway/exchange"
 )
 
+// proxySignature begins a header of version 2.
+const proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
+
 // overTCP makes the targets of a document ones that carry bytes.
 func overTCP(m *model.Upstream) {
 	for i := range m.Targets {

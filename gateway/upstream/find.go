@@ -10,6 +10,7 @@ import (
 	"headgate/config/model"
 	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/discover"
+	"headgate/gateway/upstream/pool"
 	"headgate/internal/metric"
 )
 
@@ -40,12 +41,11 @@ func (u *Upstream) seek() ([]wanted, error) {
 
 // found turns what discovery says into what is wanted.
 func (u *Upstream) found(list []discover.Target) []wanted {
-	kind := schemes[u.config.Discover.Scheme]
 	all := make([]wanted, 0, len(list))
 	for _, t := range list {
-		e := endpoint{address: t.Address, host: t.Host, secure: kind.secure, raw: kind.raw, h2: kind.h2}
-		if e.host == "" {
-			e.host, _, _ = net.SplitHostPort(t.Address) // discovery has checked it
+		e := pool.At(u.config.Discover.Scheme, t.Address, t.Host)
+		if e.Host == "" {
+			e.Host, _, _ = net.SplitHostPort(t.Address) // discovery has checked it
 		}
 		w := wanted{end: e, weight: t.Weight, priority: t.Priority, zone: t.Zone}
 		if t.Draining {
@@ -102,23 +102,21 @@ func checkDiscover(m *model.Upstream) error {
 	if m.Discover == nil {
 		return nil
 	}
-	kind := schemes[m.Discover.Scheme]
 	switch {
 	case len(m.Targets) > 0:
 		return decode.At("discover", "targets and discover exclude each other; discover: {file: PATH} reads a list that may change")
-	case kind.h2 && m.Protocol == "h1":
+	case pool.At(m.Discover.Scheme, "", "").H2 && m.Protocol == "h1":
 		return decode.At("discover.scheme", "h2c is HTTP/2, and protocol is h1; write http, or leave protocol out")
 	}
 	return nil
 }
 
 // expected are the endpoints whose kinds the document tells, to check what goes together with them.
-func expected(m *model.Upstream, ends []endpoint) []endpoint {
+func expected(m *model.Upstream, ends []pool.Endpoint) []pool.Endpoint {
 	if m.Discover == nil {
 		return ends
 	}
-	kind := schemes[m.Discover.Scheme]
-	return append(slices.Clone(ends), endpoint{secure: kind.secure, raw: kind.raw, h2: kind.h2})
+	return append(slices.Clone(ends), pool.At(m.Discover.Scheme, "", ""))
 }
 
 // collectDiscovery gives the metrics of discovery.

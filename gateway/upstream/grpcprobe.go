@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"headgate/gateway/exchange"
+	"headgate/gateway/upstream/pool"
 	"headgate/gateway/wire/h2/client"
 )
 
 // grpcProbe asks grpc.health.v1.Health/Check (github.com/grpc/grpc/blob/master/doc/health-checking.md). Its two messages are
 // so small that they are written and read here by hand.
 type grpcProbe struct {
-	pool    *pool
+	pool    *pool.Pool
 	terms   client.Terms
 	plan    client.Plan
 	request []byte
@@ -35,10 +36,10 @@ const (
 // servingStatus are the names of the other ones.
 var servingStatus = map[uint64]string{0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
-func newGRPCProbe(service string, patience time.Duration, p *pool) *grpcProbe {
+func newGRPCProbe(service string, patience time.Duration, p *pool.Pool) *grpcProbe {
 	g := &grpcProbe{pool: p}
-	if p.mux != nil {
-		g.terms, g.plan = p.mux.terms, p.mux.plan
+	if p.Shares() {
+		g.terms, g.plan = p.Terms(), *p.StreamPlan()
 	}
 	g.terms.Streams, g.terms.Ping = 1, 0
 	g.plan.Response, g.plan.Idle = patience, patience
@@ -59,14 +60,14 @@ func healthRequest(service string) []byte {
 func (g *grpcProbe) close() {}
 
 func (g *grpcProbe) ask(ctx context.Context) error {
-	o, err := g.pool.open(ctx, nil, g.pool.tls)
+	o, err := g.pool.Open(ctx, nil)
 	if err != nil {
 		return err
 	}
-	if g.pool.tls != nil && o.alpn != alpnH2 {
+	if g.pool.TLS() != nil && o.ALPN != pool.ALPNH2 {
 		return errors.Join(errors.New("the target did not agree on HTTP/2, which gRPC needs"), o.Close())
 	}
-	c, err := client.Open(ctx, o.Conn, &g.terms, lone{})
+	c, err := client.Open(ctx, o.Conn, &g.terms, pool.Lone{})
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (g *grpcProbe) ask(ctx context.Context) error {
 	x.Request.Header.Add("user-agent", "headgate-probe")
 	x.Request.Body = exchange.Body{Reader: bytes.NewReader(g.request), Length: int64(len(g.request))}
 	if !c.Reserve() {
-		return errNoStream
+		return pool.ErrNoStream
 	}
 	call := client.NewCall(&g.plan)
 	defer call.Close()

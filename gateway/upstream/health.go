@@ -3,14 +3,13 @@ package upstream
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
 	"headgate/config/model"
+	"headgate/gateway/upstream/pool"
 )
 
 // maxProbeBody is how much of a probe's answer is read, so that its connection can be used again.
@@ -51,12 +50,12 @@ func (t *target) probe(ctx context.Context) {
 	ticker := time.NewTicker(h.Interval)
 	defer ticker.Stop()
 	through := t.pool.Load()
-	how := newProbe(h, through)
+	how := newProbe(h, t.plan.Host, through)
 	defer func() { how.close() }()
 	for bad, good := 0, 0; ; {
 		if now := t.pool.Load(); now != through {
 			how.close()
-			through, how = now, newProbe(h, now)
+			through, how = now, newProbe(h, t.plan.Host, now)
 		}
 		err := once(ctx, how, h.Timeout)
 		switch {
@@ -87,14 +86,14 @@ func once(ctx context.Context, p probe, patience time.Duration) error {
 	return p.ask(ctx)
 }
 
-func newProbe(h *model.Health, p *pool) probe {
+func newProbe(h *model.Health, host string, p *pool.Pool) probe {
 	switch {
 	case h.TCP:
 		return tcpProbe{p}
 	case h.GRPC != nil:
 		return newGRPCProbe(h.GRPC.Service, h.Timeout, p)
 	default:
-		return newHTTPProbe(h.Path, p)
+		return newHTTPProbe(h.Path, host, p)
 	}
 }
 
@@ -102,18 +101,18 @@ func newProbe(h *model.Health, p *pool) probe {
 func (t *target) turn(down bool, why string) {
 	t.why.Store(&why)
 	if down {
-		t.upstream.env.Log.Warn("a target is unhealthy", "target", t.end.address, "error", why)
+		t.upstream.env.Log.Warn("a target is unhealthy", "target", t.end.Address, "error", why)
 	} else {
-		t.upstream.env.Log.Info("a target is healthy again", "target", t.end.address)
+		t.upstream.env.Log.Info("a target is healthy again", "target", t.end.Address)
 	}
 	t.load.SetDown(t.upstream.env.Sweeper.Coarse(), down)
 }
 
 // tcpProbe is well when a connection opens, over TLS with its handshake.
-type tcpProbe struct{ pool *pool }
+type tcpProbe struct{ pool *pool.Pool }
 
 func (p tcpProbe) ask(ctx context.Context) error {
-	c, err := p.pool.open(ctx, nil, p.pool.tls)
+	c, err := p.pool.Open(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -129,40 +128,27 @@ type httpProbe struct {
 	url, host string
 }
 
-func newHTTPProbe(path string, p *pool) *httpProbe {
-	t := p.target
+func newHTTPProbe(path, host string, p *pool.Pool) *httpProbe {
 	scheme := "http://"
-	if t.end.secure {
+	end, version := p.Endpoint(), p.Version()
+	if end.Secure {
 		scheme = "https://"
 	}
 	var speaks http.Protocols
-	speaks.SetHTTP1(t.version != versionH2)
-	speaks.SetHTTP2(t.version != versionH1)
-	speaks.SetUnencryptedHTTP2(t.version == versionH2)
-	transport := &http.Transport{DialContext: p.dialProbe, MaxIdleConnsPerHost: 1, DisableCompression: true, Protocols: &speaks}
-	if p.tls != nil {
-		transport.TLSClientConfig = p.tls.Clone()
+	speaks.SetHTTP1(version != pool.H2)
+	speaks.SetHTTP2(version != pool.H1)
+	speaks.SetUnencryptedHTTP2(version == pool.H2)
+	transport := &http.Transport{DialContext: p.DialPlain, MaxIdleConnsPerHost: 1, DisableCompression: true, Protocols: &speaks}
+	if config := p.TLS(); config != nil {
+		transport.TLSClientConfig = config.Clone()
 	}
 	return &httpProbe{
 		client: &http.Client{
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		transport: transport, url: scheme + t.end.address + path, host: t.plan.Host,
+		transport: transport, url: scheme + end.Address + path, host: host,
 	}
-}
-
-// dialProbe opens a connection of our own, which is no client's.
-func (p *pool) dialProbe(ctx context.Context, network, address string) (net.Conn, error) {
-	u := p.target.upstream
-	c, err := (&net.Dialer{Timeout: u.config.Timeouts.Connect}).DialContext(ctx, network, address)
-	if err != nil || !u.proxied() {
-		return c, err
-	}
-	if _, err := c.Write(u.appendProxyHeader(nil, nil, nil)); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
 }
 
 func (p *httpProbe) close() { p.transport.CloseIdleConnections() }

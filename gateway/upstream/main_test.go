@@ -16,7 +16,6 @@ import (
 
 	"headgate/config/model"
 	"headgate/gateway/exchange"
-	"headgate/gateway/wire/h1"
 	"headgate/internal/clock"
 	"headgate/internal/metric"
 	"headgate/internal/sock"
@@ -195,30 +194,6 @@ func send(t *testing.T, u *Upstream, x *exchange.Exchange) (int, string) {
 		}
 	}
 	return x.Reply.Status, ""
-}
-
-// connection returns an idle connection, and its other end.
-func connection(t *testing.T, s *sock.Sweeper) (*h1.Conn, net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	near, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := sock.New(near, s, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close(); _ = far.Close() })
-	return &h1.Conn{Conn: c}, far
 }
 
 // until waits for a condition.

@@ -249,7 +249,7 @@ func TestTargetsThatCannotBeAreRefused(t *testing.T) {
 	} {
 		u, err := New("shop", model.Upstream{Targets: []model.Target{{URL: test.url, Weight: 1}}}, env(io.Discard))
 		switch {
-		case test.problem == "" && (err != nil || u.set.Load().targets[0].end.address != test.address):
+		case test.problem == "" && (err != nil || u.set.Load().targets[0].end.Address != test.address):
 			t.Errorf("%s: %v", test.url, err)
 		case test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)):
 			t.Errorf("%s: %v, want %q", test.url, err, test.problem)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"headgate/gateway/upstream/balance"
+	"headgate/gateway/upstream/pool"
 )
 
 // set is the targets at one time, and how one of them is chosen. It is immutable: when targets come or go another one takes
@@ -19,7 +20,7 @@ type set struct {
 
 // wanted is a target as it should be.
 type wanted struct {
-	end      endpoint
+	end      pool.Endpoint
 	weight   int // 0: takes no new requests
 	priority int
 	zone     string
@@ -30,7 +31,7 @@ func (u *Upstream) newSet(targets []*target, list []wanted) (*set, error) {
 	ends := make([]balance.Endpoint, len(list))
 	for i, w := range list {
 		ends[i] = balance.Endpoint{
-			Key: w.end.address, Weight: int64(w.weight), Zone: w.zone, Tier: w.priority,
+			Key: w.end.Address, Weight: int64(w.weight), Zone: w.zone, Tier: w.priority,
 			MaxRequests: int64(u.config.Pool.Requests), Load: targets[i].load,
 		}
 	}
@@ -45,7 +46,7 @@ func (u *Upstream) newSet(targets []*target, list []wanted) (*set, error) {
 	s.pins = sync.OnceValue(func() map[uint64]int {
 		m := make(map[uint64]int, len(targets))
 		for i, t := range targets {
-			m[u.Pin(t.end.address)] = i
+			m[u.Pin(t.end.Address)] = i
 		}
 		return m
 	})
@@ -61,7 +62,7 @@ func (u *Upstream) replace(list []wanted) (came, went int) {
 		return 0, 0
 	}
 	old := u.set.Load()
-	known := make(map[endpoint]*target, len(old.targets))
+	known := make(map[pool.Endpoint]*target, len(old.targets))
 	for _, t := range old.targets {
 		known[t.end] = t
 	}
@@ -116,7 +117,7 @@ func retire(targets []*target) {
 			t.unwatch = nil
 			probes.Go(stop)
 		}
-		t.pool.Load().close()
+		t.pool.Load().Close()
 	}
 	probes.Wait()
 }

@@ -12,13 +12,14 @@ import (
 
 	"headgate/config/model"
 	"headgate/gateway/exchange"
+	"headgate/gateway/upstream/pool"
 )
 
 // at returns targets in clear at the addresses.
 func at(addresses ...string) (list []wanted) {
 	for _, a := range addresses {
 		host, _, _ := net.SplitHostPort(a)
-		list = append(list, wanted{end: endpoint{address: a, host: host}, weight: 1})
+		list = append(list, wanted{end: pool.Endpoint{Address: a, Host: host}, weight: 1})
 	}
 	return list
 }
@@ -31,7 +32,7 @@ func TestTargetsThatStayAreTheSameValues(t *testing.T) {
 		t.Errorf("%d came and %d went", came, went)
 	}
 	now := u.set.Load().targets
-	if len(now) != 3 || now[1] != a || now[1].load.EjectedUntil() != 7 || now[0].end.address != "d:1" {
+	if len(now) != 3 || now[1] != a || now[1].load.EjectedUntil() != 7 || now[0].end.Address != "d:1" {
 		t.Errorf("%v", now)
 	}
 	if !b.gone.Load() || a.gone.Load() {

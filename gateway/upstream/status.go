@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"headgate/gateway/upstream/discover"
+	"headgate/gateway/upstream/pool"
 	"headgate/internal/metric"
 )
 
@@ -15,8 +16,8 @@ type Status struct {
 
 	Discovery *discover.Status `json:"discovery,omitempty"` // when the targets do not stand in the document
 
-	Certificate *CertificateStatus `json:"certificate,omitempty"` // that we show to targets
-	Problem     string             `json:"problem,omitempty"`     // why a newer file of certificates is not used
+	Certificate *pool.CertificateStatus `json:"certificate,omitempty"` // that we show to targets
+	Problem     string                  `json:"problem,omitempty"`     // why a newer file of certificates is not used
 }
 
 // TargetStatus is what operators see of a target.
@@ -42,7 +43,8 @@ type TargetStatus struct {
 func (u *Upstream) Status() Status {
 	id := u.identity.Load()
 	s := Status{
-		Name: u.Name, Balance: u.config.Balance.Algorithm, Targets: []TargetStatus{}, Certificate: u.certificate(), Problem: id.problem,
+		Name: u.Name, Balance: u.config.Balance.Algorithm, Targets: []TargetStatus{},
+		Certificate: id.Certificate(u.env.Clock.Now()), Problem: id.Problem(),
 	}
 	if u.finder != nil {
 		d := u.finder.Status()
@@ -53,8 +55,8 @@ func (u *Upstream) Status() Status {
 	for i, t := range set.targets {
 		w := &set.wanted[i]
 		ts := TargetStatus{
-			Address: t.end.address, Weight: w.weight, Priority: w.priority, Zone: w.zone, State: "available",
-			InFlight: t.load.InFlight(), Idle: t.pool.Load().idle.len(), Failures: t.failures.Load(),
+			Address: t.end.Address, Weight: w.weight, Priority: w.priority, Zone: w.zone, State: "available",
+			InFlight: t.load.InFlight(), Failures: t.failures.Load(),
 			LatencyMS: t.load.Latency().Seconds() * 1000, Failing: t.load.Failing(),
 		}
 		t.transport(&ts, id)
@@ -76,23 +78,15 @@ func (u *Upstream) Status() Status {
 }
 
 // transport says how a target is spoken to.
-func (t *target) transport(ts *TargetStatus, id *identity) {
-	ts.Protocol, ts.TLS = "h1", "off"
-	if t.end.raw {
-		ts.Protocol = "tcp"
-	}
+func (t *target) transport(ts *TargetStatus, id *pool.Identity) {
+	p := t.pool.Load().Status()
+	ts.Idle, ts.Protocol, ts.TLS, ts.H2Conns, ts.H2Streams = p.Idle, p.Protocol, "off", p.H2Conns, p.H2Streams
 	switch {
-	case t.end.secure && id.insecure:
+	case t.end.Secure && id.Insecure():
 		ts.TLS = "insecure"
-	case t.end.secure:
+	case t.end.Secure:
 		ts.TLS = "verified"
 	}
-	m := t.pool.Load().mux
-	if m == nil {
-		return
-	}
-	ts.Protocol = [...]string{spokenUnknown: "auto", spokenH1: "h1", spokenH2: "h2"}[m.spoken.Load()]
-	ts.H2Conns, ts.H2Streams = m.load()
 }
 
 func (u *Upstream) collect(emit metric.Emit) {

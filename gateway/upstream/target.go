@@ -7,16 +7,16 @@ import (
 
 	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/balance"
+	"headgate/gateway/upstream/pool"
 	"headgate/gateway/wire/h1"
 )
 
 // target is one address of a service and everything known about it.
 type target struct {
 	upstream *Upstream
-	end      endpoint
-	version  version
+	end      pool.Endpoint
 	plan     h1.Plan
-	pool     atomic.Pointer[pool]
+	pool     atomic.Pointer[pool.Pool]
 
 	load      *balance.Load // latency, requests under way, ejected or down
 	failures  atomic.Int64  // in a row
@@ -26,18 +26,18 @@ type target struct {
 	unwatch   func()      // stops its probe and waits; under Upstream.changing; nil: there is none
 }
 
-func newTarget(u *Upstream, e endpoint) *target {
+func newTarget(u *Upstream, e pool.Endpoint) *target {
 	c := &u.config
-	t := &target{upstream: u, end: e, version: versionOf(e, c.Protocol), load: balance.NewLoad(u.total)}
-	t.plan = h1.Plan{Limits: &replyLimits, Target: e.address, Response: c.Timeouts.Response, Idle: c.Timeouts.Idle}
+	t := &target{upstream: u, end: e, load: balance.NewLoad(u.total)}
+	t.plan = h1.Plan{Limits: &replyLimits, Target: e.Address, Response: c.Timeouts.Response, Idle: c.Timeouts.Idle}
 	switch c.Host {
 	case "pass":
 	case "target":
-		t.plan.Host = e.address
+		t.plan.Host = e.Address
 	default:
 		t.plan.Host = c.Host
 	}
-	t.pool.Store(newPool(t, u.identity.Load()))
+	t.pool.Store(pool.New(e, &t.plan, &u.settings, u.identity.Load()))
 	return t
 }
 
@@ -95,7 +95,7 @@ func (t *target) failed(took time.Duration) {
 	pause := min(c.For<<(times-1), maxEjectionFactor*c.For)
 	t.load.Eject(now + pause)
 	t.failures.Store(0)
-	t.upstream.env.Log.Warn("a target is ejected", "target", t.end.address, "failures", n, "for", pause)
+	t.upstream.env.Log.Warn("a target is ejected", "target", t.end.Address, "failures", n, "for", pause)
 }
 
 // mayEject holds ejections to the share that the document allows.

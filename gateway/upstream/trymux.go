@@ -4,18 +4,19 @@ import (
 	"errors"
 
 	"headgate/gateway/exchange"
+	"headgate/gateway/upstream/pool"
 	"headgate/gateway/wire/h1"
 	"headgate/gateway/wire/h2/client"
 )
 
 // tryMux is try where the target speaks HTTP/2, or may.
-func (a *attempt) tryMux(p *pool, fresh bool) (reused bool, err error) {
+func (a *attempt) tryMux(p *pool.Pool, fresh bool) (reused bool, err error) {
 	before := a.took
 	defer func() { a.learn(err, reused, before) }()
 	for {
 		reused, err = a.through(p, fresh)
 		now := a.target.pool.Load()
-		if now == p || !errors.Is(err, errClosed) {
+		if now == p || !errors.Is(err, pool.ErrClosed) {
 			break
 		}
 		p = now // the identity has changed under way
@@ -24,41 +25,15 @@ func (a *attempt) tryMux(p *pool, fresh bool) (reused bool, err error) {
 }
 
 // through makes the call over the version of HTTP that the target speaks.
-func (a *attempt) through(p *pool, fresh bool) (reused bool, err error) {
-	x, m := a.x, p.mux
-	if m.spoken.Load() == spokenH1 || a.upgradesApart(p) {
-		return a.onH1(p, fresh, opened{})
-	}
-	var g granted
-	if a.upstream.proxied() {
-		g = m.single(x)
-	} else {
-		g, reused = m.take(x, fresh)
-	}
+func (a *attempt) through(p *pool.Pool, fresh bool) (reused bool, err error) {
+	g := p.Stream(a.x, fresh)
 	switch {
-	case g.err != nil:
-		return false, dialError(x, g.err)
-	case g.conn == nil:
-		return a.onH1(p, fresh, g.h1)
-	case x.Request.Upgrade != "" && !g.conn.Extended() && a.target.version == versionAuto:
-		g.conn.Cancel()
-		return a.onH1(p, fresh, opened{})
+	case g.Err != nil:
+		return false, pool.DialError(a.x, g.Err)
+	case g.Shared == nil:
+		return a.onH1(p, fresh, g.Alone)
 	}
-	return a.onStream(g.conn, reused)
-}
-
-// upgradesApart reports whether what asks for another protocol goes over HTTP/1.1, because the target is known to take no
-// extended CONNECT (RFC 8441) and can speak HTTP/1.1.
-func (a *attempt) upgradesApart(p *pool) bool {
-	if a.x.Request.Upgrade == "" || a.target.version != versionAuto {
-		return false
-	}
-	for _, c := range *p.mux.conns.Load() {
-		if !c.Extended() {
-			return true
-		}
-	}
-	return false
+	return a.onStream(g.Shared, g.Reused)
 }
 
 // errMoved is a request that was on its way in one version of HTTP when its target took to another one.
@@ -71,7 +46,7 @@ func (a *attempt) onStream(c *client.Conn, reused bool) (bool, error) {
 		return false, &exchange.Error{Code: exchange.UpstreamClosed, Source: exchange.FromUpstream, Cause: errMoved}
 	}
 	if a.shared == nil {
-		a.shared = client.NewCall(&a.target.pool.Load().mux.plan)
+		a.shared = client.NewCall(a.target.pool.Load().StreamPlan())
 		a.shared.Prepare(a.x)
 	}
 	a.overH2 = true
@@ -80,16 +55,13 @@ func (a *attempt) onStream(c *client.Conn, reused bool) (bool, error) {
 }
 
 // onH1 makes the call on a connection of HTTP/1.1: the one given, an idle one, or a new one.
-func (a *attempt) onH1(p *pool, fresh bool, o opened) (reused bool, err error) {
-	var conn *h1.Conn
-	if o.Conn != nil {
-		conn = p.h1(o)
-	} else if !fresh {
-		conn = p.idle.take(a.x.Shard, a.upstream.env.Sweeper.Coarse()-a.upstream.config.Pool.IdleTimeout)
+func (a *attempt) onH1(p *pool.Pool, fresh bool, conn *h1.Conn) (reused bool, err error) {
+	if conn == nil && !fresh {
+		conn = p.Take(a.x.Shard)
 		reused = conn != nil
 	}
 	if conn == nil {
-		conn, err = p.dial(a.x)
+		conn, err = p.Dial(a.x)
 	}
 	switch {
 	case err != nil:

@@ -12,6 +12,7 @@ import (
 	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/balance"
 	"headgate/gateway/upstream/discover"
+	"headgate/gateway/upstream/pool"
 	"headgate/gateway/wire/h1"
 	"headgate/internal/clock"
 	"headgate/internal/metric"
@@ -32,21 +33,21 @@ type Env struct {
 
 // Upstream is a service: its targets, ready to be asked. It outlives reloads that do not change it.
 type Upstream struct {
-	Name       string
-	config     model.Upstream
-	env        Env
-	set        atomic.Pointer[set]
-	raw        bool               // carries bytes and no HTTP
-	finder     *discover.Follower // nil: the targets stand in the document
-	total      *balance.Total     // of requests under way; nil: nobody asks
-	key        func(*exchange.Exchange) string
-	handshakes handshakes
-	identity   atomic.Pointer[identity]
-	refs       map[string]*Ref // to upstreams that the document mentions, by name
-	loans      loans           // to those that mention this one
-	changing   sync.Mutex      // held while the identity, the set or what is watched is replaced
-	closed     bool            // under changing, as is
-	watching   bool            // whether targets are probed
+	Name     string
+	config   model.Upstream
+	env      Env
+	set      atomic.Pointer[set]
+	raw      bool               // carries bytes and no HTTP
+	finder   *discover.Follower // nil: the targets stand in the document
+	total    *balance.Total     // of requests under way; nil: nobody asks
+	key      func(*exchange.Exchange) string
+	settings pool.Settings // of all targets' pools
+	identity atomic.Pointer[pool.Identity]
+	refs     map[string]*Ref // to upstreams that the document mentions, by name
+	loans    loans           // to those that mention this one
+	changing sync.Mutex      // held while the identity, the set or what is watched is replaced
+	closed   bool            // under changing, as is
+	watching bool            // whether targets are probed
 }
 
 const (
@@ -66,9 +67,13 @@ var replyLimits = h1.Limits{Head: maxReplyHead, Fields: maxReplyFields}
 // New wires an upstream: no connection is made and no goroutine started, but the files that it names are read. Errors
 // point into the upstream's document.
 func New(name string, m model.Upstream, env Env) (*Upstream, error) {
-	u := &Upstream{Name: name, config: m, env: env, handshakes: handshakes{name, env.Metrics}, refs: refsOf(&m)}
+	u := &Upstream{Name: name, config: m, env: env, refs: refsOf(&m)}
+	u.settings = pool.Settings{
+		Upstream: name, Sweeper: env.Sweeper, Clock: env.Clock, Metrics: env.Metrics,
+		Protocol: m.Protocol, Proxy: m.Proxy, Connect: m.Timeouts.Connect, Pool: m.Pool, HTTP2: m.HTTP2,
+	}
 	ends, err := readTargets(&m)
-	id, tlsErr := readIdentity(m.TLS)
+	id, tlsErr := pool.ReadIdentity(m.TLS)
 	key, keyErr := checkBalance(&m, env.Expr)
 	list, notFound := u.seek()
 	if err := errors.Join(err, tlsErr, keyErr, check(&m, expected(&m, ends)), checkDiscover(&m), notFound); err != nil {
@@ -81,7 +86,7 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 	for i, t := range m.Targets {
 		list = append(list, wanted{ends[i], t.Weight, t.Priority, t.Zone})
 	}
-	u.raw = expected(&m, ends)[0].raw
+	u.raw = expected(&m, ends)[0].Raw
 	targets := make([]*target, len(list))
 	for i, w := range list {
 		targets[i] = newTarget(u, w.end)
@@ -122,7 +127,7 @@ func (u *Upstream) Close() error {
 func (u *Upstream) Tidy() {
 	u.renew()
 	for _, t := range u.set.Load().targets {
-		t.pool.Load().prune(u.env.Sweeper.Coarse() - u.config.Pool.IdleTimeout)
+		t.pool.Load().Tidy()
 	}
 }
 
@@ -137,7 +142,7 @@ func (u *Upstream) Send(x *exchange.Exchange) (Call, error) {
 	a := attempt{upstream: u, x: x, began: began}
 	call, err := a.run()
 	if a.target != nil {
-		x.Usage.Target = a.target.end.address
+		x.Usage.Target = a.target.end.Address
 	}
 	x.Usage.UpstreamTime = a.took
 	if err != nil {

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"context"
@@ -12,75 +12,6 @@ import (
 	"headgate/gateway/exchange"
 	"headgate/internal/sock"
 )
-
-// opened is an open connection to a target, ready for the first byte of its protocol.
-type opened struct {
-	*sock.Conn
-	alpn string // agreed by TLS; "": none
-}
-
-// open dials, tells who the client is where the document wants that, and shakes hands where the target is over TLS,
-// all within the connect timeout. config is nil for a target in clear.
-func (p *pool) open(ctx context.Context, client *exchange.Client, config *tls.Config) (opened, error) {
-	t := p.target
-	ctx, cancel := context.WithTimeout(ctx, t.upstream.config.Timeouts.Connect)
-	defer cancel()
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", t.end.address)
-	if err != nil {
-		return opened{}, err
-	}
-	sc, err := sock.New(nc, t.upstream.env.Sweeper, nil)
-	if err != nil {
-		return opened{}, errors.Join(err, nc.Close())
-	}
-	c := opened{Conn: sc}
-	if err := p.greet(ctx, &c, client, config); err != nil {
-		sc.Reset() // nothing of worth was said on it
-		return opened{}, err
-	}
-	return c, nil
-}
-
-// greet says what comes before the protocol itself.
-func (p *pool) greet(ctx context.Context, c *opened, client *exchange.Client, config *tls.Config) error {
-	proxied := p.target.upstream.proxied()
-	if config == nil && !proxied {
-		return nil
-	}
-	stop := context.AfterFunc(ctx, c.Interrupt)
-	if proxied {
-		if _, err := c.Write(p.target.upstream.appendProxyHeader(nil, client, c.Conn)); err != nil {
-			stop()
-			return err
-		}
-	}
-	var err error
-	if config != nil {
-		err = p.shake(ctx, c, config)
-	}
-	if !stop() && err == nil { // interrupted at the last moment: it is of no use any more
-		err = context.Cause(ctx)
-	}
-	return err
-}
-
-// shake makes the connection one over TLS.
-func (p *pool) shake(ctx context.Context, c *opened, config *tls.Config) error {
-	layer := tls.Client(c.Below(), config)
-	err := layer.Handshake()
-	if err == nil {
-		c.Over(layer)
-		c.alpn = layer.ConnectionState().NegotiatedProtocol
-		return nil
-	}
-	if ctx.Err() != nil {
-		err = errors.Join(context.Cause(ctx), err)
-	}
-	e := &handshakeError{cause: handshakeCause(err), err: err}
-	p.target.upstream.handshakes.failed(p.target, e.cause)
-	return e
-}
 
 // handshakeError is a connection that was made and could not be encrypted.
 type handshakeError struct {
@@ -142,8 +73,8 @@ func handshakeCause(err error) string {
 	return causeClosed
 }
 
-// dialError says whose doing it was that no connection was made. Nothing has been sent, so somebody else may be asked.
-func dialError(x *exchange.Exchange, err error) error {
+// DialError says whose doing it was that no connection was made. Nothing has been sent, so somebody else may be asked.
+func DialError(x *exchange.Exchange, err error) error {
 	if x.Cancel != nil && x.Cancel.Canceled() {
 		return &exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: err}
 	}
@@ -152,7 +83,7 @@ func dialError(x *exchange.Exchange, err error) error {
 	switch {
 	case errors.As(err, &h) && untrusted[h.cause]:
 		e.Code = exchange.UpstreamUntrusted
-	case errors.Is(err, errNoStream):
+	case errors.Is(err, ErrNoStream):
 		e.Code, e.Source = exchange.UpstreamBusy, exchange.FromGateway
 	case errors.Is(err, sock.ErrNotTCP):
 		e.Code, e.Source, e.Retry = exchange.Internal, exchange.FromGateway, false

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"bytes"
@@ -15,9 +15,10 @@ import (
 	"headgate/config/model"
 )
 
-// identity is whom we believe and who we are towards targets over TLS, read from the document and the files that it
+// Identity is whom we believe and who we are towards targets over TLS, read from the document and the files that it
 // names. It is immutable: when a file changes, a new one takes its place, and with it new pools and a new session cache.
-type identity struct {
+type Identity struct {
+	model    *model.UpstreamTLS
 	base     *tls.Config // of every target, without its name and protocols
 	name     string      // asked for and verified instead of the target's host; "": that
 	insecure bool
@@ -66,7 +67,7 @@ func stampOf(path string, info os.FileInfo) stamp {
 }
 
 // changed reports whether a file looks different from when it was read.
-func (id *identity) changed() bool {
+func (id *Identity) changed() bool {
 	for _, s := range id.stamps {
 		info, err := os.Stat(s.path)
 		if err != nil {
@@ -79,15 +80,15 @@ func (id *identity) changed() bool {
 	return false
 }
 
-// readIdentity reads the document's tls section; m may be nil. The stamps are there even when it fails, so that whoever
-// waits for a file to become right learns when to look again.
-func readIdentity(m *model.UpstreamTLS) (*identity, error) {
+// ReadIdentity reads the document's tls section; m may be nil. Errors point into the upstream's document. The stamps are
+// there even when it fails, so that whoever waits for a file to become right learns when to look again.
+func ReadIdentity(m *model.UpstreamTLS) (*Identity, error) {
 	if m == nil {
 		m = new(model.UpstreamTLS)
 	}
 	var f files
 	var errs []error
-	id := &identity{name: m.ServerName, insecure: m.Insecure}
+	id := &Identity{model: m, name: m.ServerName, insecure: m.Insecure}
 	id.base = &tls.Config{
 		MinVersion: tls.VersionTLS12, InsecureSkipVerify: m.Insecure, ClientSessionCache: tls.NewLRUClientSessionCache(maxSessions),
 	}
@@ -179,11 +180,62 @@ func (p pins) verify(state tls.ConnectionState) error {
 }
 
 // config returns what a handshake with a target takes. offer are the protocols by their ALPN names (RFC 7301).
-func (id *identity) config(e endpoint, offer ...string) *tls.Config {
+func (id *Identity) config(e Endpoint, offer ...string) *tls.Config {
 	c := id.base.Clone()
-	c.ServerName, c.NextProtos = e.host, offer
+	c.ServerName, c.NextProtos = e.Host, offer
 	if id.name != "" {
 		c.ServerName = id.name
 	}
 	return c
+}
+
+// Insecure reports whether certificates of targets are not verified.
+func (id *Identity) Insecure() bool { return id.insecure }
+
+// Problem says why a newer version of the identity's files is not used; "": it is.
+func (id *Identity) Problem() string { return id.problem }
+
+// Renewed reads the files again if they look different; nil: they do not. With an error one of them is wrong, and the
+// identity is what it was, except that it knows the problem and when to look again.
+func (id *Identity) Renewed() (*Identity, error) {
+	if !id.changed() {
+		return nil, nil
+	}
+	next, err := ReadIdentity(id.model)
+	if err == nil {
+		return next, nil
+	}
+	kept := *id
+	kept.stamps, kept.problem = next.stamps, explain(err)
+	return &kept, err
+}
+
+// explain puts the problems into one line.
+func explain(err error) (s string) {
+	for _, e := range decode.Flatten(err) {
+		if s != "" {
+			s += "; "
+		}
+		s += e.Error()
+	}
+	return s
+}
+
+// CertificateStatus is what operators see of the certificate that an upstream shows to its targets.
+type CertificateStatus struct {
+	Subject  string    `json:"subject,omitempty"`
+	NotAfter time.Time `json:"not_after"`
+	Days     int       `json:"days_left"` // negative: it has expired
+}
+
+// Certificate describes our own certificate; nil: there is none.
+func (id *Identity) Certificate(now time.Time) *CertificateStatus {
+	own := id.own
+	if own == nil {
+		return nil
+	}
+	return &CertificateStatus{
+		Subject: own.Subject.String(), NotAfter: own.NotAfter,
+		Days: int(own.NotAfter.Sub(now).Hours() / 24),
+	}
 }

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 // those not needed grow idle; when streams run out another one is opened, up to the document's number, and beyond it
 // calls wait for a stream.
 type mux struct {
-	pool    *pool
+	pool    *Pool
 	terms   client.Terms
 	plan    client.Plan
 	conns   atomic.Pointer[[]*client.Conn]
@@ -48,7 +48,7 @@ type waiter struct{ told chan granted }
 // them the target speaks HTTP/1.1 and somebody else got the connection.
 type granted struct {
 	conn *client.Conn
-	h1   opened
+	h1   Opened
 	err  error
 }
 
@@ -60,19 +60,18 @@ func (w *waiter) Interrupt() {
 	}
 }
 
-func newMux(p *pool) *mux {
-	t := p.target
-	c := &t.upstream.config
+func newMux(p *Pool) *mux {
+	h2, plan := &p.settings.HTTP2, p.plan
 	m := &mux{pool: p}
 	m.terms = client.Terms{
-		Streams: c.HTTP2.Streams, Head: maxReplyHead, Fields: maxReplyFields, Idle: c.Timeouts.Idle,
-		Ping: c.HTTP2.Ping, PingTimeout: c.HTTP2.PingTimeout, Clock: t.upstream.env.Clock,
+		Streams: h2.Streams, Head: plan.Limits.Head, Fields: plan.Limits.Fields, Idle: plan.Idle,
+		Ping: h2.Ping, PingTimeout: h2.PingTimeout, Clock: p.settings.Clock,
 	}
-	m.plan = client.Plan{Scheme: "http", Host: t.plan.Host, Target: t.plan.Target, Response: t.plan.Response, Idle: t.plan.Idle}
-	if t.end.secure {
+	m.plan = client.Plan{Scheme: "http", Host: plan.Host, Target: plan.Target, Response: plan.Response, Idle: plan.Idle}
+	if p.end.Secure {
 		m.plan.Scheme = "https"
 	}
-	if t.version == versionH2 {
+	if p.version == H2 {
 		m.spoken.Store(spokenH2)
 	}
 	m.conns.Store(new([]*client.Conn))
@@ -98,13 +97,13 @@ func (m *mux) wait(x *exchange.Exchange) granted {
 		return granted{err: context.Canceled}
 	}
 	m.enqueue(w)
-	patience := time.NewTimer(m.pool.target.upstream.config.Timeouts.Connect)
+	patience := time.NewTimer(m.pool.settings.Connect)
 	defer patience.Stop()
 	var g granted
 	select {
 	case g = <-w.told:
 	case <-patience.C:
-		if g.err = errNoStream; len(*m.conns.Load()) == 0 {
+		if g.err = ErrNoStream; len(*m.conns.Load()) == 0 {
 			g.err = errNoAnswer
 		}
 	}
@@ -117,8 +116,8 @@ func (m *mux) wait(x *exchange.Exchange) granted {
 	return g
 }
 
-// errNoStream is told when all connections are busy.
-var errNoStream = errors.New("every connection has as many requests as it may have, and none became free within the connect timeout")
+// ErrNoStream says that a stream was waited for in vain, because all connections are busy.
+var ErrNoStream = errors.New("every connection has as many requests as it may have, and none became free within the connect timeout")
 
 // errNoAnswer is told when there is no connection yet, and the one that is being opened takes too long.
 var errNoAnswer = errors.New("no connection could be opened within the connect timeout")
@@ -165,7 +164,7 @@ func (m *mux) serve() {
 		}
 	}
 	m.waiting.Store(int32(len(m.queue)))
-	limit, streams := m.pool.target.upstream.config.HTTP2.Connections, m.terms.Streams
+	limit, streams := m.pool.settings.HTTP2.Connections, m.terms.Streams
 	if m.spoken.Load() == spokenUnknown {
 		limit = 1 // until it is known what is spoken
 	}
@@ -174,11 +173,12 @@ func (m *mux) serve() {
 		go m.dial()
 	}
 	if m.closed && m.dials == 0 {
-		m.tellAll(granted{err: errClosed})
+		m.tellAll(granted{err: ErrClosed})
 	}
 }
 
-var errClosed = errors.New("the upstream's settings have been replaced")
+// ErrClosed says that the pool was closed while a stream was waited for: another one has taken its place, or none.
+var ErrClosed = errors.New("the upstream's settings have been replaced")
 
 // tell gives the first in the queue what it waits for. What one cannot take who has just gone is given back. The lock is
 // held.
@@ -207,7 +207,7 @@ func (m *mux) tellAll(g granted) {
 
 // dial opens a connection for whoever waits. It belongs to nobody in particular, so nobody's going away ends it.
 func (m *mux) dial() {
-	ctx, cancel := context.WithTimeout(context.Background(), m.pool.target.upstream.config.Timeouts.Connect)
+	ctx, cancel := context.WithTimeout(context.Background(), m.pool.settings.Connect)
 	defer cancel()
 	o, err := m.pool.open(ctx, nil, m.pool.tls)
 	var c *client.Conn
@@ -242,13 +242,13 @@ func (m *mux) dial() {
 }
 
 // isH2 reports whether the connection is one over HTTP/2.
-func (m *mux) isH2(o opened) bool {
-	return m.pool.target.version == versionH2 || o.alpn == alpnH2
+func (m *mux) isH2(o Opened) bool {
+	return m.pool.version == H2 || o.ALPN == ALPNH2
 }
 
 // adopt takes over a connection that was opened for HTTP/1.1 and agreed on HTTP/2.
 func (m *mux) adopt(ctx context.Context, sc *sock.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, m.pool.target.upstream.config.Timeouts.Connect)
+	ctx, cancel := context.WithTimeout(ctx, m.pool.settings.Connect)
 	defer cancel()
 	c, err := client.Open(ctx, sc, &m.terms, m)
 	m.mu.Lock()
@@ -268,7 +268,7 @@ func (m *mux) adopt(ctx context.Context, sc *sock.Conn) error {
 // add puts a connection into the list, unless it has ended already. The lock is held.
 func (m *mux) add(c *client.Conn) {
 	m.spoken.Store(spokenH2)
-	c.SetIdle(m.pool.target.upstream.env.Sweeper.Coarse())
+	c.SetIdle(m.pool.settings.Sweeper.Coarse())
 	if m.closed {
 		go c.Retire() // which calls Leaving
 		return
@@ -289,7 +289,7 @@ func (m *mux) remove(c *client.Conn) {
 // Free implements client.Owner.
 func (m *mux) Free(c *client.Conn) {
 	if c.Open() == 0 {
-		c.SetIdle(m.pool.target.upstream.env.Sweeper.Coarse())
+		c.SetIdle(m.pool.settings.Sweeper.Coarse())
 	}
 	if m.waiting.Load() > 0 {
 		m.mu.Lock()
@@ -327,19 +327,19 @@ func (m *mux) close() {
 	}
 }
 
-// lone is the owner of a connection for one call.
-type lone struct{}
+// Lone is the owner of a connection for one call.
+type Lone struct{}
 
 // Free implements client.Owner.
-func (lone) Free(c *client.Conn) { c.Retire() }
+func (Lone) Free(c *client.Conn) { c.Retire() }
 
 // Leaving implements client.Owner.
-func (lone) Leaving(*client.Conn) {}
+func (Lone) Leaving(*client.Conn) {}
 
 // single opens a connection that has told the target about one client and is used for one call. Where the target chooses
 // HTTP/1.1, it is one of that.
 func (m *mux) single(x *exchange.Exchange) (g granted) {
-	ctx, cancel := context.WithTimeout(x.Context(), m.pool.target.upstream.config.Timeouts.Connect)
+	ctx, cancel := context.WithTimeout(x.Context(), m.pool.settings.Connect)
 	defer cancel()
 	terms := m.terms
 	terms.Streams = 1
@@ -352,11 +352,11 @@ func (m *mux) single(x *exchange.Exchange) (g granted) {
 		case !m.isH2(o):
 			return granted{h1: o}
 		}
-		g.conn, g.err = client.Open(ctx, o.Conn, &terms, lone{})
+		g.conn, g.err = client.Open(ctx, o.Conn, &terms, Lone{})
 		if g.err != nil || g.conn.Reserve() {
 			continue
 		}
-		if g.err = errNoStream; g.conn.Left() {
+		if g.err = ErrNoStream; g.conn.Left() {
 			g.err = client.ErrLeft
 		}
 		g.conn.Retire()

@@ -1,4 +1,4 @@
-package upstream
+package pool
 
 import (
 	"encoding/binary"
@@ -11,14 +11,14 @@ import (
 )
 
 // proxied reports whether targets are told the client's address in front of everything else.
-func (u *Upstream) proxied() bool { return u.config.Proxy == "v1" || u.config.Proxy == "v2" }
+func (s *Settings) proxied() bool { return s.Proxy == "v1" || s.Proxy == "v2" }
 
 // appendProxyHeader appends the header of the PROXY protocol (haproxy.org/download/3.0/doc/proxy-protocol.txt): the client
 // as the gateway knows it, behind trusted proxies if there are any, and the address that its connection came to. Without a
 // client, as for a probe, it says that the connection is our own (LOCAL, in v1 UNKNOWN).
-func (u *Upstream) appendProxyHeader(b []byte, client *exchange.Client, c *sock.Conn) []byte {
+func (s *Settings) appendProxyHeader(b []byte, client *exchange.Client, c *sock.Conn) []byte {
 	source, local := addresses(client, c)
-	if u.config.Proxy == "v1" {
+	if s.Proxy == "v1" {
 		return appendProxyV1(b, source, local)
 	}
 	return appendProxyV2(b, source, local)
