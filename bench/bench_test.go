@@ -95,6 +95,7 @@ func TestFlagsThatMakeNoSenseAreRefusedWithWhatIsThere(t *testing.T) {
 		"-contestants apache":                  "there are headgate, nginx, nginx-tuned, haproxy",
 		"-scenarios S1/65":                     "there are S1/1, S1/64",
 		"-rounds 0":                            "at least one round",
+		"-scenarios P1":                        "-against names the other",
 		"-against /nowhere":                    "no such file",
 		"-contestants nginx -against bench.go": "must be among the contestants",
 		"-duration 1ms":                        "at least 100ms",

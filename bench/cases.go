@@ -62,7 +62,9 @@ func caseNames() []string {
 }
 
 // tasks lists every case, in the order in which they run.
-func tasks() []task { return slices.Concat(lineTasks(), doorTasks(), surviveTasks()) }
+func tasks() []task {
+	return slices.Concat(lineTasks(), doorTasks(), surviveTasks(), []task{guardTask()})
+}
 
 // lineTasks are those of cleartext HTTP/1.1.
 func lineTasks() []task {

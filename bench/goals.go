@@ -25,7 +25,7 @@ var goals = [...]goal{
 	{id: "S1/1", metric: cpuMicros, against: peers.Nginx, limit: 1.00},
 	{id: "S1/1", metric: p50Micros, against: peers.Nginx, limit: 1.00},
 	{id: "S1/64", metric: cpuMicros, against: peers.Nginx, limit: 0.75},
-	{id: "S1/64", metric: cpuMicros, against: peers.Before, limit: 1.03},
+	{id: guardCase, metric: costRatio, limit: 1.03},
 	{id: "S1/512", metric: cpuMicros, against: peers.Nginx, limit: 0.80},
 	{id: "S1/64", metric: allocations, limit: 4},
 	{id: "S1r", metric: p999Micros, against: peers.Nginx, limit: 1.00},

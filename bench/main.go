@@ -4,7 +4,7 @@
 //	go run ./bench                                   everything, five rounds
 //	go run ./bench -scenarios S1/64,S2 -rounds 3     some of it
 //	go run ./bench -save router-rewrite              and keep the result in bench/results
-//	go run ./bench -scenarios S1/64 -contestants headgate -against OLD -rounds 15
+//	go run ./bench -scenarios P1 -contestants headgate -against OLD -rounds 1
 //
 // It ends with status 1 when an answer was wrong or something did not run, never because of a figure.
 package main
@@ -87,7 +87,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.rounds, "rounds", 5, "how often everything is measured, in turns")
 	f.DurationVar(&o.duration, "duration", 4*time.Second, "of one measurement, after a warm-up of a quarter of it")
 	f.StringVar(&o.headgate, "headgate", "", "Headgate's `binary`; without one it is built from this tree")
-	f.StringVar(&o.against, "against", "", "another `binary` of Headgate, to take turns with: does a change cost the plain path anything?")
+	f.StringVar(&o.against, "against", "", "another `binary` of Headgate, for P1: does a change cost the plain path anything?")
 	short := f.Bool("short", false, "the scenarios of survival in a tenth of the time: to see that they run")
 	f.IntVar(&o.nice, "nice", 0, "priority, from -20, of everything that is started: for a machine that has other work too")
 	f.StringVar(&o.out, "out", filepath.Join("bench", "results"), "`folder` of kept results")
@@ -104,9 +104,6 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("no contestant is called %q; there are %s", name, strings.Join(peers.Names(), ", "))
 		}
 		o.contestants = append(o.contestants, peers.Kind(name))
-		if o.against != "" && peers.Kind(name) == peers.Headgate {
-			o.contestants = append(o.contestants, peers.Before)
-		}
 	}
 	var err error
 	if o.against, err = besides(o); err != nil {
@@ -124,6 +121,9 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("no scenario or case is called %q; there are %s", s, strings.Join(caseNames(), ", "))
 		}
 	}
+	if o.against == "" && slices.ContainsFunc(o.scenarios, guardTask().matches) {
+		return o, errors.New(guardCase + " compares two binaries: -against names the other")
+	}
 	return o, nil
 }
 
@@ -132,7 +132,7 @@ func besides(o options) (string, error) {
 	if o.against == "" {
 		return "", nil
 	}
-	if !slices.Contains(o.contestants, peers.Before) {
+	if !slices.Contains(o.contestants, peers.Headgate) {
 		return "", errors.New("-against compares two binaries of Headgate: it must be among the contestants")
 	}
 	if _, err := os.Stat(o.against); err != nil {

@@ -219,6 +219,11 @@ func (b *bench) one(t task, kind peers.Kind) (s sample, err error) {
 
 // start prepares the settings of a case and starts the contestant.
 func (b *bench) start(t task, kind peers.Kind) (*peers.Gateway, [][]byte, error) {
+	return b.startBinary(t, kind, b.headgate)
+}
+
+// startBinary is start with another binary of Headgate.
+func (b *bench) startBinary(t task, kind peers.Kind, binary string) (*peers.Gateway, [][]byte, error) {
 	dir, err := os.MkdirTemp(b.work, "gateway-")
 	if err != nil {
 		return nil, nil, err
@@ -246,10 +251,6 @@ func (b *bench) start(t task, kind peers.Kind) (*peers.Gateway, [][]byte, error)
 	requests, err := t.requests(&s)
 	if err != nil {
 		return nil, nil, err
-	}
-	binary := b.headgate
-	if kind == peers.Before {
-		binary = b.against
 	}
 	g, err := peers.Start(kind, s, b.core, binary)
 	return g, requests, err
@@ -327,7 +328,7 @@ func (b *bench) counted() (int, error) {
 
 // mallocsOf reads how many objects Headgate has allocated since it began; it is NaN for the others.
 func mallocsOf(g *peers.Gateway) float64 {
-	if g.Kind != peers.Headgate && g.Kind != peers.Before {
+	if g.Kind != peers.Headgate {
 		return math.NaN()
 	}
 	body, err := fetch("http://" + g.Settings.Admin + "/metrics")

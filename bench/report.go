@@ -58,9 +58,6 @@ func (b *bench) caseTable(out *strings.Builder, t task) {
 	head, metrics := []string{""}, columns[:]
 	if t.special == nil {
 		head = append(head, string(cpuMicros)+" [min – max]", "/ nginx", "/ haproxy")
-		if b.against != "" {
-			head = append(head, "/ "+string(peers.Before))
-		}
 	} else {
 		metrics = t.columns
 	}
@@ -77,9 +74,6 @@ func (b *bench) caseTable(out *strings.Builder, t task) {
 			row = append(row, spread(b.results.summary(t.id, kind, cpuMicros)),
 				spread(b.results.ratio(t.id, kind, t.id, peers.Nginx, cpuMicros)),
 				spread(b.results.ratio(t.id, kind, t.id, peers.HAProxy, cpuMicros)))
-			if b.against != "" {
-				row = append(row, spread(b.results.ratio(t.id, kind, t.id, peers.Before, cpuMicros)))
-			}
 		}
 		for _, m := range metrics {
 			s := b.results.summary(t.id, kind, m)
@@ -101,7 +95,8 @@ func (b *bench) caseTable(out *strings.Builder, t task) {
 func line(s sample, err error) string {
 	var parts []string
 	for _, m := range []metric{cpuMicros, perSecond, p99Micros, startMillis, rssMiB, lostCount, refusedOnes, maxMillis,
-		metric(survive.AfterP99), metric(survive.FailedAway), metric(survive.Goodput), metric(survive.SmallGood), metric(survive.P999)} {
+		metric(survive.AfterP99), metric(survive.FailedAway), metric(survive.Goodput), metric(survive.SmallGood),
+		metric(survive.P999), costRatio} {
 		if v, ok := s[m]; ok {
 			parts = append(parts, fmt.Sprintf("%s %s", number(v), m))
 		}

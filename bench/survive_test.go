@@ -1,33 +1,68 @@
 package main
 
 import (
+	"errors"
 	"math"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"headgate/bench/origin"
 	"headgate/bench/peers"
 	"headgate/bench/proc"
 	"headgate/bench/survive"
 )
 
-// TestEveryScenarioOfSurvivalRunsFromEndToEnd plays them in a twentieth of their time, with real gateways and targets, and looks for
-// what must be true however slow the machine is.
-func TestEveryScenarioOfSurvivalRunsFromEndToEnd(t *testing.T) {
+func TestWithHeadgate(t *testing.T) {
 	cores, err := proc.Cores()
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := &bench{ctx: t.Context(), core: cores[len(cores)-1], work: t.TempDir(), results: results{}, origins: map[string]string{}}
 	b.pace = 0.05
+	if b.headgate, err = headgateBinary(b.ctx, options{contestants: []peers.Kind{peers.Headgate}}, b.work); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("every scenario of survival runs from end to end", func(t *testing.T) { everyScenario(t, b) })
+	t.Run("a binary costs what it costs", func(t *testing.T) { sameBinary(t, b) })
+}
+
+// sameBinary compares Headgate with itself, in turns that are too short for more than a rough look.
+func sameBinary(t *testing.T, b *bench) {
+	s, err := origin.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve() }()
+	defer func() {
+		if err := errors.Join(s.Close(), <-served); err != nil {
+			t.Error(err)
+		}
+	}()
+	b.origin, b.against, b.duration = s.Addr().String(), b.headgate, 200*time.Millisecond
+	got, err := b.guard(guardTask(), peers.Headgate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := got[costRatio]
+	if !(got[costLow] <= r && r <= got[costHigh]) || r < 0.5 || r > 2 || got[nowMicros] < 1 {
+		t.Errorf("%v", got)
+	}
+	if _, err := b.guard(guardTask(), peers.Nginx); err != errCannot {
+		t.Errorf("nginx: %v", err)
+	}
+}
+
+// everyScenario plays them in a twentieth of their time, with real gateways and targets, and looks for what must be true however slow
+// the machine is.
+func everyScenario(t *testing.T, b *bench) {
 	for _, kind := range []peers.Kind{peers.Headgate, peers.Nginx, peers.HAProxy} {
 		if _, err := exec.LookPath(string(kind)); err == nil || kind == peers.Headgate {
 			b.contestants = append(b.contestants, kind)
 		}
-	}
-	if b.headgate, err = headgateBinary(b.ctx, b.options, b.work); err != nil {
-		t.Fatal(err)
 	}
 	for _, c := range surviveTasks() {
 		for _, turn := range b.turns(c) {

@@ -34,6 +34,21 @@ func Summarize(values []float64) Summary {
 	return Summary{Median: (kept[(n-1)/2] + kept[n/2]) / 2, Min: kept[0], Max: kept[n-1], Rounds: n}
 }
 
+// MedianInterval returns the values between which the true median lies in 95 of 100 cases, whatever their distribution: the ranks of the
+// binomial distribution at one half, by its normal approximation. NaN without values.
+func MedianInterval(values []float64) (low, high float64) {
+	kept := slices.DeleteFunc(slices.Clone(values), math.IsNaN)
+	n := len(kept)
+	if n == 0 {
+		return math.NaN(), math.NaN()
+	}
+	slices.Sort(kept)
+	const deviations = 1.96 // of the normal distribution: 95 %
+	half := deviations * math.Sqrt(float64(n)) / 2
+	first := int(math.Floor(float64(n)/2-half)) - 1
+	return kept[max(first, 0)], kept[min(n-1-first, n-1)]
+}
+
 // Ratios divides each round's value by the other's of the same round; a round that only one of them has is left out.
 func Ratios(values, others []float64) []float64 {
 	out := make([]float64, 0, len(values))

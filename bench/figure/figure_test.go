@@ -2,6 +2,7 @@ package figure
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -83,5 +84,33 @@ func TestRatiosAreOfTheSameRound(t *testing.T) {
 	got := Ratios([]float64{1, 2, nan, 8, 5}, []float64{2, 2, 2, 4, 0})
 	if want := []float64{0.5, 1, 2}; !slices.Equal(got, want) {
 		t.Fatalf("%v, want %v", got, want)
+	}
+}
+
+func TestTheIntervalOfAMedianHoldsItInNineteenOfTwentyCases(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	held := 0
+	const runs = 2000
+	for range runs {
+		values := make([]float64, 80)
+		for i := range values {
+			values[i] = math.Exp(random.NormFloat64()) // skewed, median 1
+		}
+		low, high := MedianInterval(values)
+		if low > high {
+			t.Fatalf("%v to %v", low, high)
+		}
+		if low <= 1 && 1 <= high {
+			held++
+		}
+	}
+	if share := float64(held) / runs; share < 0.94 || share > 0.98 {
+		t.Errorf("it held the median in %v of the cases", share)
+	}
+	if low, high := MedianInterval([]float64{3, math.NaN()}); low != 3 || high != 3 {
+		t.Errorf("%v to %v of one value", low, high)
+	}
+	if low, _ := MedianInterval(nil); !math.IsNaN(low) {
+		t.Error("of nothing")
 	}
 }

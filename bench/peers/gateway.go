@@ -23,8 +23,7 @@ type Kind string
 const (
 	Headgate   Kind = "headgate"
 	Nginx      Kind = "nginx"
-	Before     Kind = "headgate-before" // another binary of Headgate, to compare with
-	NginxTuned Kind = "nginx-tuned"     // S2: its log is written in pieces of 64 KiB; S4: larger buffers, nothing spooled to disk
+	NginxTuned Kind = "nginx-tuned" // S2: its log is written in pieces of 64 KiB; S4: larger buffers, nothing spooled to disk
 	HAProxy    Kind = "haproxy"
 )
 

@@ -152,7 +152,7 @@ func TestWhoCanDoWhat(t *testing.T) {
 		can   bool
 	}{
 		{Nginx, "plain", true}, {Nginx, "jwt", false}, {HAProxy, "jwt", true}, {Headgate, "jwt", true},
-		{Nginx, "hedge", false}, {HAProxy, "hedge", false}, {Headgate, "hedge", true}, {Before, "hedge", true},
+		{Nginx, "hedge", false}, {HAProxy, "hedge", false}, {Headgate, "hedge", true},
 		{Nginx, "fair", true}, {NginxTuned, "fair", false},
 		{NginxTuned, "plain", false}, {NginxTuned, "guarded", true}, {NginxTuned, "bodies", true}, {NginxTuned, "routes", false},
 	} {

@@ -67,7 +67,7 @@ func Write(kind Kind, s Settings) (string, error) {
 		main = "haproxy.cfg"
 		files[main], err = render(templates, s.template("haproxy.cfg.tmpl", "haproxy-survive.cfg.tmpl"), s)
 		files["keys.map"], files["routes.map"] = keyMap(s.keys()), routeMap(s.Routes)
-	case Headgate, Before:
+	case Headgate:
 		main = "headgate.yaml"
 		files[main], err = render(documents.Files, document(s), s)
 	default:
