@@ -125,6 +125,11 @@ func (s *Session) loop(start, deadline int64) (last int64, err error) {
 	for {
 		now := s.now()
 		wake := deadline
+		// Those due before the end are sent although the loop was kept from it until after the end.
+		for s.plan.Rate > 0 && !s.aborted && dueAt(start, sent, s.plan.Rate) <= min(now, deadline-1) {
+			s.due = append(s.due, dueAt(start, sent, s.plan.Rate))
+			sent++
+		}
 		if s.stop = s.stop || now >= deadline || s.canceled.Load(); s.stop {
 			wake = deadline + int64(s.plan.Grace)
 			if s.pending == 0 && len(s.due) == 0 || s.aborted || now >= wake || s.canceled.Load() {
@@ -133,10 +138,6 @@ func (s *Session) loop(start, deadline int64) (last int64, err error) {
 			}
 		}
 		if s.plan.Rate > 0 {
-			for !s.stop && dueAt(start, sent, s.plan.Rate) <= now {
-				s.due = append(s.due, dueAt(start, sent, s.plan.Rate))
-				sent++
-			}
 			s.sendDue()
 			if !s.stop {
 				wake = min(wake, dueAt(start, sent, s.plan.Rate))
