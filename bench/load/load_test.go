@@ -203,7 +203,9 @@ func TestEveryWrongAnswerIsNamed(t *testing.T) {
 				_, _ = io.WriteString(conn, c.answer)
 				_ = conn.Close()
 			})
-			r := run(t, Plan{Address: addr, Connections: 1, Requests: [][]byte{[]byte(get)}, Expect: two}, 5*time.Millisecond)
+			// One request, due at once, and so sent however late the connection is open.
+			plan := Plan{Address: addr, Connections: 1, Requests: [][]byte{[]byte(get)}, Expect: two, Rate: 200}
+			r := run(t, plan, 5*time.Millisecond)
 			if r.Completed != 0 || r.Errors[c.want] == 0 {
 				t.Fatalf("%d completed; errors %q, want %q", r.Completed, r.Complaint(), c.want)
 			}
