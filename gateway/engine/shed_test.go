@@ -3,10 +3,10 @@ package engine
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"headgate/config/model"
 	"headgate/gateway/exchange"
@@ -37,6 +37,16 @@ func (h *house) guard(m guard.Machine) {
 	h.engine.Guard = g
 }
 
+// sheds waits until new exchanges are refused, or are taken.
+func (h *house) sheds(want bool) {
+	h.t.Helper()
+	for end := time.Now().Add(30 * time.Second); h.engine.Guard.Sheds() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("not within 30 s: %+v", h.engine.Guard.Status())
+		}
+	}
+}
+
 func TestWhenMemoryIsShortNewExchangesAreRefusedBeforeAnythingIsDoneForThem(t *testing.T) {
 	h := newHouse(t)
 	h.serve(rule{path: "/orders", answer: fixed(200, "hello"), policies: []*policy.Instance{h.policy("shape", policy.Shape, nil)}})
@@ -46,9 +56,7 @@ func TestWhenMemoryIsShortNewExchangesAreRefusedBeforeAnythingIsDoneForThem(t *t
 		t.Fatalf("%d", w.status)
 	}
 	m.used.Store(9200)
-	for !h.engine.Guard.Sheds() {
-		runtime.Gosched()
-	}
+	h.sheds(true)
 	x, w := h.ask("GET /orders")
 	if w.status != 503 || !strings.Contains(w.header, "Retry-After: 2\r\n") || !strings.Contains(w.body, `"code":"overloaded"`) {
 		t.Errorf("%d %s\n%s", w.status, w.header, w.body)
@@ -66,9 +74,7 @@ func TestWhenMemoryIsShortNewExchangesAreRefusedBeforeAnythingIsDoneForThem(t *t
 		t.Errorf("%d are counted", s.Shed)
 	}
 	m.used.Store(5000)
-	for h.engine.Guard.Sheds() {
-		runtime.Gosched()
-	}
+	h.sheds(false)
 	if _, w := h.ask("GET /orders"); w.status != 200 || w.body != "hello" {
 		t.Errorf("%d %s", w.status, w.body)
 	}
@@ -80,9 +86,7 @@ func TestWhenMemoryIsShortConnectionsAreTurnedAwayToo(t *testing.T) {
 	m := new(memory)
 	m.used.Store(9200)
 	h.guard(m)
-	for !h.engine.Guard.Sheds() {
-		runtime.Gosched()
-	}
+	h.sheds(true)
 	x, _ := request("")
 	x.Request.Proto = "TCP"
 	_, _, err := h.entrance.Connect(x)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +41,7 @@ func (k *collector) untilItTrusts(t *testing.T, far io.Writer) {
 	until(t, "waiting on trust", func() bool {
 		send(t, far, "x")
 		<-k.seen
-		for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); runtime.Gosched() {
+		for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			if k.in.Conn.trusted.Load() {
 				return true
 			}

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,12 +48,8 @@ func TestTheEndThatComesWithLaterBytesIsNoticedByTheSweeper(t *testing.T) {
 			if got := <-k.seen; got != "two" {
 				t.Fatalf("got %q", got)
 			}
-			began := time.Now()
 			if err := result(t, done); !errors.Is(err, io.EOF) {
 				t.Errorf("ended with %v", err)
-			}
-			if took := time.Since(began); took > 3*sweepInterval {
-				t.Errorf("it took %v", took)
 			}
 		})
 	}

@@ -42,6 +42,13 @@ func TestAnnounceAsksForNoMore(t *testing.T) {
 // A drain answers what is carried and what was on its way, rejects what comes later so that it can safely be repeated, and
 // then ends the connection.
 func TestDrainLosesNothing(t *testing.T) {
+	for drains(t) { // where the machine stood still, nothing is proven
+		t.Log("once more: what was on its way came too late")
+	}
+}
+
+// drains reports whether the moment in which requests are on their way had passed before one was sent.
+func drains(t *testing.T) (late bool) {
 	release := make(chan struct{})
 	begun := make(chan struct{}, 10)
 	d := open(t, func(x *exchange.Exchange) error {
@@ -58,14 +65,17 @@ func TestDrainLosesNothing(t *testing.T) {
 	if err := d.Server.Close(); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	d.Drain()
 	if id := await(t, ids); id != farthest {
 		t.Errorf("GOAWAY %d", id)
 	}
-	if got := read(r.request(get(), true)); got.body != "hello" {
-		t.Errorf("on its way: %+v", got)
+	onItsWay := read(r.request(get(), true))
+	late = time.Since(began) >= lastCall
+	if onItsWay.body != "hello" && !late {
+		t.Errorf("on its way: %+v", onItsWay)
 	}
-	if id := await(t, ids); id != 8 {
+	if id := await(t, ids); id != 8 && !late {
 		t.Errorf("GOAWAY %d", id)
 	}
 	if got := read(r.request(get(), true)); got.reset() != http3.ErrCodeRequestRejected {
@@ -81,6 +91,7 @@ func TestDrainLosesNothing(t *testing.T) {
 	if cut := d.Wait(context.Background()); cut != 0 {
 		t.Errorf("%d were cut off", cut)
 	}
+	return late
 }
 
 func TestWaitCutsOffWhatDoesNotEnd(t *testing.T) {

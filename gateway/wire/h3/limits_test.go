@@ -106,15 +106,23 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestAnIdleConnectionIsClosed(t *testing.T) {
-	d := open(t, hello, limited(func(l *Limits) { l.IdleTime = short }))
 	for _, asks := range []bool{false, true} {
+		var d *door
+		d = open(t, func(x *exchange.Exchange) error {
+			s := d.settings
+			s.Limits.IdleTime = short // from now on, so that nobody is too slow to ask
+			d.Configure(s)
+			return hello(x)
+		}, limited(func(l *Limits) {
+			if !asks {
+				l.IdleTime = short
+			}
+		}))
 		r := d.raw(t)
 		ids := r.goAways()
-		if asks {
-			_ = read(r.request(get(), true))
-		}
 		want := uint64(0)
 		if asks {
+			_ = read(r.request(get(), true))
 			want = 4
 		}
 		if id := await(t, ids); id != want {
