@@ -233,7 +233,7 @@ func TestACollectorThatHangsDelaysAStopByTheCloseTimeoutAtMost(t *testing.T) {
 	g.End(x, nil)
 	start := time.Now()
 	g.finish()
-	if d := time.Since(start); d > closeTimeout+5*time.Second {
+	if d := time.Since(start); d > closeTimeout+20*time.Second {
 		t.Errorf("stopping took %s", d)
 	}
 	if n := g.spans.failed.Value(); n != 1 {

@@ -272,7 +272,11 @@ func TestByNameWhatIsNoTLSIsTurnedAway(t *testing.T) {
 		{"a slow one", "\x16\x03\x01", false, "request_timeout", ""},
 		{"half a one", "\x16\x03\x01", true, "client_gone", ""},
 	} {
-		h := newHouse(t, Settings{ByName: true, HelloTime: 100 * time.Millisecond})
+		patient := Settings{ByName: true, HelloTime: patience}
+		if c.code == "request_timeout" {
+			patient.HelloTime = 100 * time.Millisecond
+		}
+		h := newHouse(t, patient)
 		client := h.dial()
 		h.write(client, c.sent)
 		if c.end {

@@ -322,7 +322,7 @@ func TestSlowness(t *testing.T) {
 			p.must(p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.section(get()...)}))
 		}), "GOAWAY ENHANCE_YOUR_CALM"},
 		{"no request", func(l *h1.Limits) { l.IdleTime = short }, shaken(func(p *client) {}), "GOAWAY NO_ERROR"},
-		{"no other request", func(l *h1.Limits) { l.IdleTime = short }, shaken(func(p *client) {
+		{"no other request", func(l *h1.Limits) { l.IdleTime = 20 * short }, shaken(func(p *client) {
 			p.head(1, true, get())
 			p.answer(1)
 		}), "GOAWAY NO_ERROR"},

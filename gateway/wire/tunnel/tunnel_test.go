@@ -69,7 +69,7 @@ func TestTheEndIsPassedOnWithTheLastBytes(t *testing.T) {
 			e.ended(t)
 		}
 	}
-	if took := time.Since(began); took > rounds*time.Second/4 {
+	if took := time.Since(began); took > rounds*time.Second*3/4 {
 		t.Errorf("%d ends took %v", 2*rounds, took)
 	}
 }
@@ -141,12 +141,17 @@ func TestAnIdleTunnelEnds(t *testing.T) {
 }
 
 func TestABusyTunnelIsNotIdle(t *testing.T) {
-	e := open(t, asSockets, Options{Idle: time.Second})
-	for deadline := time.Now().Add(2500 * time.Millisecond); time.Now().Before(deadline); {
+	const idle = time.Second
+	e := open(t, asSockets, Options{Idle: idle})
+	for deadline := time.Now().Add(5 * idle / 2); time.Now().Before(deadline); {
+		last := time.Now()
 		send(t, e.client, "x")
 		expect(t, e.upstream, "x")
 		select {
 		case r := <-e.result:
+			if silent := time.Since(last); silent >= idle {
+				t.Skipf("the machine stood still for %v, and the tunnel was idle", silent)
+			}
 			t.Fatalf("ended with %+v", r)
 		case <-time.After(300 * time.Millisecond):
 		}

@@ -321,7 +321,7 @@ func TestATargetHasSoLongToAnswerAndToGoOn(t *testing.T) {
 	}
 	call.Close()
 	x := ask("GET", "/body")
-	if call, err = do(t, c, x, &Plan{Scheme: "http", Response: patience, Idle: 50 * time.Millisecond}); err != nil {
+	if call, err = do(t, c, x, &Plan{Scheme: "http", Response: patience, Idle: 300 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := body(x); got != "begun" || code(t, err) != "upstream_timeout" {
