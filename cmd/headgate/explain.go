@@ -101,6 +101,9 @@ func printExplanation(w io.Writer, e compile.Explanation) error {
 		row(fmt.Sprintf("policy %d", i+1), policyLine(p))
 	}
 	row("upstream", e.Upstream)
+	for _, line := range e.Release {
+		row("release", line)
+	}
 	row("targets", strings.Join(e.Targets, ", "))
 	row("asked for", e.Path)
 	row("answer", e.Answer)

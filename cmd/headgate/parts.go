@@ -19,6 +19,7 @@ import (
 	"headgate/gateway/guard"
 	"headgate/gateway/listen/secure"
 	"headgate/gateway/record"
+	"headgate/gateway/release/sticky"
 	"headgate/gateway/upstream"
 	"headgate/gateway/upstream/discover"
 	"headgate/gateway/wire/tunnel"
@@ -65,6 +66,7 @@ func newParts(c clock.Clock, log *slog.Logger) *parts {
 		},
 		Tunnels: p.tunnels,
 		Secure:  p.secure,
+		Sticky:  sticky.NewKeyring(stickyFolder(), rand.Reader),
 	})
 	p.guard = guard.New(guard.Options{
 		Clock: c, Log: log, Metrics: p.metrics, Machine: guard.Linux{Files: os.DirFS("/")}, Fixed: os.Getenv("GOMEMLIMIT") != "",

@@ -128,6 +128,15 @@ func discoveryFolder() string {
 	return filepath.Join(state, "discovery")
 }
 
+// stickyFolder is where the key of sticky cookies is that are given none; "": there is no place for it.
+func stickyFolder() string {
+	state, err := stateFolder()
+	if err != nil {
+		return ""
+	}
+	return state
+}
+
 func openAuthority(c clock.Clock) (*authority.Authority, error) {
 	folder, err := authorityFolder()
 	if err != nil {

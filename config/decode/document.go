@@ -170,6 +170,27 @@ func (l *Loaded) At(path []string) (file string, line, col int) {
 	return l.files[o.file], place.Line, place.Column
 }
 
+// Has reports whether something is written at a path of the document: whether it is not a default.
+func (l *Loaded) Has(path ...string) bool {
+	if len(path) == 0 {
+		return false
+	}
+	if objects := l.objects[path[0]]; objects != nil && len(path) > 1 {
+		named, ok := objects[path[1]]
+		if !ok || len(path) == 2 {
+			return ok
+		}
+		_, steps := find(named.value, path[2:])
+		return steps == len(path)-2
+	}
+	o, ok := l.sections[path[0]]
+	if !ok {
+		return false
+	}
+	_, steps := find(o.value, path[1:])
+	return steps == len(path)-1
+}
+
 func (l *Loaded) start() (file string, line, col int) {
 	if len(l.files) == 0 {
 		return "", 0, 0

@@ -23,6 +23,7 @@ import (
 	"headgate/gateway/listen/secure"
 	"headgate/gateway/policy"
 	"headgate/gateway/record"
+	"headgate/gateway/release/sticky"
 	"headgate/gateway/upstream"
 	"headgate/gateway/wire/tunnel"
 	"headgate/internal/clock"
@@ -42,6 +43,7 @@ type Options struct {
 	Record   *record.Recorder // gives routes their meters; nil: they have none, which does for checking and explaining
 	Upstream upstream.Env
 	Tunnels  *tunnel.Registry // of connections that are switched to another protocol; nil: none is
+	Sticky   *sticky.Keyring  // has the key of sticky cookies that are given none; nil: one of this process alone
 	Secure   *secure.Keeper   // of certificates; nil: one of the compiler's own, which follows no changes of files
 }
 
@@ -79,6 +81,9 @@ func New(o Options) *Compiler {
 	c := &Compiler{options: o, kinds: map[string]policy.Kind{}, keeper: policy.NewKeeper()}
 	if c.options.Secure == nil {
 		c.options.Secure = secure.New(secure.Options{Clock: o.Clock, Log: o.Log, Metrics: o.Metrics, Random: rand.Reader})
+	}
+	if c.options.Sticky == nil {
+		c.options.Sticky = newKeyring()
 	}
 	for _, k := range o.Kinds {
 		c.kinds[k.Name] = k
@@ -118,13 +123,14 @@ func (c *Compiler) Compile(l *decode.Loaded) (*engine.Snapshot, decode.Problems)
 	j.settings()
 	j.upstreams()
 	j.mentions()
+	fronts := j.releases()
 	directory := j.consumers()
 	j.global()
 	for _, name := range slices.Sorted(maps.Keys(l.Document.APIs)) {
 		j.api(name)
 		runtime.Gosched() // a reload must not hold up the requests of a gateway on one core
 	}
-	j.routes(s)
+	j.routes(s, fronts)
 	j.checkRoutes()
 	j.tcpDoors(s.Doors)
 	if len(j.problems) > 0 {
@@ -134,7 +140,9 @@ func (c *Compiler) Compile(l *decode.Loaded) (*engine.Snapshot, decode.Problems)
 		return nil, j.problems.Sort()
 	}
 	s.Version, s.Compiled = j.version(), c.options.Clock.Now()
+	s.Behind = j.behind()
 	s.OnSwap = append(s.OnSwap, func() { c.consumers.publish(directory) }, func() { c.goLive(j) })
+	s.OnSwap = append(s.OnSwap, fronts.live...)
 	s.OnClose = append(s.OnClose, func() error { return errors.Join(c.release(j.held), j.closeTerms()) })
 	return s, nil
 }

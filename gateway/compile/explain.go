@@ -28,8 +28,9 @@ type Explanation struct {
 	Policies []PolicyStep     `json:"policies,omitempty"`
 	Upstream string           `json:"upstream,omitempty"`
 	Targets  []string         `json:"targets,omitempty"`
-	Path     string           `json:"path,omitempty"`   // what the upstream is asked
-	Answer   string           `json:"answer,omitempty"` // what is answered without an upstream
+	Release  []string         `json:"release,omitempty"` // what stands in front of the upstream, or in its place
+	Path     string           `json:"path,omitempty"`    // what the upstream is asked
+	Answer   string           `json:"answer,omitempty"`  // what is answered without an upstream
 }
 
 // Other is a route that fits host and path and is not taken.
@@ -63,7 +64,7 @@ func Explain(s *engine.Snapshot, method, target string, header ...[2]string) (Ex
 	if err != nil || u.Scheme != "" && u.Host == "" {
 		return Explanation{}, fmt.Errorf("%q is not a URL; write http://host/path or /path", target)
 	}
-	x := &exchange.Exchange{}
+	x := &exchange.Exchange{Start: s.Compiled}
 	x.Request = exchange.Request{Method: method, Host: u.Host, Path: rawPath(target), Query: u.RawQuery, Scheme: "http", Proto: "HTTP/1.1"}
 	for _, f := range header {
 		x.Request.Header.Add(f[0], f[1])
@@ -157,6 +158,11 @@ func explainPolicy(i *policy.Instance) PolicyStep {
 
 // way says what the request leads to. Rewrites and fixed answers are tried out on it.
 func (e *Explanation) way(r *engine.Route, x *exchange.Exchange) {
+	if d, ok := r.Release.(interface {
+		Describe(*exchange.Exchange) []string
+	}); ok {
+		e.Upstream, e.Release = r.Info.Upstream, d.Describe(x)
+	}
 	if r.Upstream != nil {
 		e.Upstream = r.Upstream.Name
 		for _, t := range r.Upstream.Status().Targets {
@@ -166,6 +172,8 @@ func (e *Explanation) way(r *engine.Route, x *exchange.Exchange) {
 		if source := r.Upstream.Sought(); source != "" {
 			e.Targets = append(e.Targets, "discovered by "+source)
 		}
+	}
+	if e.Upstream != "" {
 		if r.Rewrite != nil && !r.Rewrite(x) {
 			e.Reason = "the rewritten path could be read in more than one way: such a request is refused"
 			return

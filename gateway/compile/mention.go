@@ -36,6 +36,9 @@ func (j *job) mention(name string, n upstream.Mention, names []string) {
 			hint = j.upstreamNames()
 		}
 		j.problem("unknown_upstream", fmt.Sprintf("there is no upstream %q%s", n.Name, hint), path...)
+	case n.Path[0] == "fallback" && j.loaded.Document.Upstreams[n.Name].Split != nil:
+		j.problem("invalid_value", fmt.Sprintf("%q is a split, and a fallback is an upstream with targets; name one of its variants' upstreams",
+			n.Name), path...)
 	case from == nil || to == nil: // one of them has problems of its own
 	case from.upstream.Raw() != to.upstream.Raw():
 		j.problem("invalid_value", fmt.Sprintf("of %q and %q one carries bytes and the other one HTTP; both must have tcp:// targets, or none",

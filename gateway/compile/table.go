@@ -11,7 +11,7 @@ import (
 )
 
 // routes makes the snapshot's routes and their table from the units.
-func (j *job) routes(s *engine.Snapshot) {
+func (j *job) routes(s *engine.Snapshot, fronts *releases) {
 	var rules []route.Rule[*engine.Route]
 	var from []*compiled
 	reported := map[string]bool{}
@@ -33,6 +33,7 @@ func (j *job) routes(s *engine.Snapshot) {
 				if found := j.resolve(c); found != nil {
 					r.Upstream = found.upstream
 				}
+				r.Release = fronts.front(info.Upstream)
 			}
 			rule := c.rule
 			rule.Value = r

@@ -94,6 +94,8 @@ func (j *job) target(w *engine.Way, passed bool, path ...string) {
 	s := j.next.upstreams[w.Info.Upstream]
 	names := j.loaded.Objects("upstreams")
 	switch {
+	case j.loaded.Document.Upstreams[w.Info.Upstream].Split != nil:
+		j.problem("invalid_value", strconv.Quote(w.Info.Upstream)+" is a split, which is for requests; name an upstream with targets", path...)
 	case s == nil && slices.Contains(names, w.Info.Upstream): // it has problems of its own
 	case s == nil:
 		hint := text.DidYouMean(w.Info.Upstream, names)

@@ -69,6 +69,9 @@ func (j *job) upstreams() {
 		if !ok {
 			continue
 		}
+		if m.Split != nil { // which has no targets; see releases
+			continue
+		}
 		hash := j.loaded.Hash("upstreams", name)
 		if s := j.compiler.liveUpstream(name); s != nil && s.hash == hash && j.take(&s.unit) {
 			j.next.upstreams[name] = s

@@ -241,7 +241,7 @@ func (c *carriage) reply() {
 		return
 	}
 	c.rpc.Forward(x)
-	call, err := r.Upstream.Send(x)
+	call, err := r.send(x)
 	if err != nil {
 		x.Reply.Header.Reset("") // of an informational or broken reply
 		c.fail(bodyError(err))

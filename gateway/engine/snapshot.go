@@ -25,8 +25,9 @@ type Snapshot struct {
 	NotFound *Route   // carries the policies of every request, and answers 404
 	Routes   []*Route // all of them, for status and explain
 	Doors    map[string]*Door
-	OnSwap   []func()       // run when the snapshot becomes the current one
-	OnClose  []func() error // run when the last exchange has ended
+	Behind   []*upstream.Upstream // that are reached through other upstreams: variants, mirrors, fallbacks
+	OnSwap   []func()             // run when the snapshot becomes the current one
+	OnClose  []func() error       // run when the last exchange has ended
 
 	pins    [pinShards]pin
 	retired atomic.Bool
@@ -39,7 +40,13 @@ func NewSnapshot() *Snapshot {
 	return &Snapshot{Doors: map[string]*Door{}, drained: make(chan struct{})}
 }
 
-// Route is what one kind of request leads to. Exactly one of Upstream and Answer is set.
+// Service answers exchanges in place of an upstream or in front of one: a split, a sticky cookie, a mirror. It does what
+// upstream.Upstream does.
+type Service interface {
+	Send(x *exchange.Exchange) (upstream.Call, error)
+}
+
+// Route is what one kind of request leads to. Exactly one of Upstream, Release and Answer is asked for the reply.
 type Route struct {
 	Info     *exchange.Route
 	Name     string // where it stands in the document, such as apis.shop.routes["list orders"]
@@ -47,7 +54,8 @@ type Route struct {
 	Chain    *policy.Chain
 	Slots    int                           // of the chain's policies
 	Rewrite  func(*exchange.Exchange) bool // nil: the path goes on byte for byte; false: it would come out ambiguous
-	Upstream *upstream.Upstream            // asked for the reply
+	Upstream *upstream.Upstream            // asked, unless there is a Release; nil with a split, which has none of its own
+	Release  Service                       // asked in place of Upstream; nil: nothing stands in front of it
 	Answer   func(*exchange.Exchange)      // fills the reply: fixed answers, redirects
 	Meter    *record.RouteMeter
 	GRPC     *grpc.Settings // of calls; nil: they are not limited and not translated
@@ -71,7 +79,15 @@ func (s *Snapshot) pinned() int64 {
 	return sum
 }
 
-// Upstreams returns every upstream that a route or a TCP listener leads to, once.
+// send asks what the route leads to. Most often that is an upstream, which is called without a detour.
+func (r *Route) send(x *exchange.Exchange) (upstream.Call, error) {
+	if r.Release != nil {
+		return r.Release.Send(x)
+	}
+	return r.Upstream.Send(x)
+}
+
+// Upstreams returns every upstream that a route or a TCP listener leads to, at once or through another one, each once.
 func (s *Snapshot) Upstreams() []*upstream.Upstream {
 	var list []*upstream.Upstream
 	seen := map[*upstream.Upstream]bool{}
@@ -83,6 +99,9 @@ func (s *Snapshot) Upstreams() []*upstream.Upstream {
 	}
 	for _, r := range s.Routes {
 		add(r.Upstream)
+	}
+	for _, u := range s.Behind {
+		add(u)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Doors)) {
 		for _, w := range s.Doors[name].TCP.all() {

@@ -196,6 +196,7 @@ type Usage struct {
 	UpstreamStart            time.Duration // from Exchange.Start until the upstream was asked
 	UpstreamTime             time.Duration // from asking the upstream to the head of its answer
 	Target                   string        // address of the upstream target that answered
+	Variant                  string        // that a split has chosen; "": there was no split
 	Attempts                 int
 	Aborted                  bool // the client did not get a whole reply
 	Cached                   bool

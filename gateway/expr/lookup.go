@@ -125,44 +125,15 @@ func unhex(c byte) byte {
 	return 16
 }
 
-// cookieValue finds the first cookie of that name (RFC 6265 section 4.2.1), in all Cookie fields: HTTP/2 splits them.
 func cookieValue(x *exchange.Exchange, name string) (string, bool) {
-	h := &x.Request.Header
-	for i := range h.Len() {
-		if f := h.At(i); exchange.EqualFold(f.Name, "cookie") {
-			if v, ok := cookieIn(f.Value, name); ok {
-				return v, true
-			}
-		}
-	}
-	return "", false
-}
-
-func cookieIn(field, name string) (string, bool) {
-	for field != "" {
-		var pair string
-		pair, field, _ = strings.Cut(field, ";")
-		if key, value, ok := cutCookie(pair); ok && key == name {
-			return value, true
-		}
-	}
-	return "", false
-}
-
-func cutCookie(pair string) (name, value string, ok bool) {
-	name, value, ok = strings.Cut(pair, "=")
-	name, value = strings.Trim(name, " \t"), strings.Trim(value, " \t")
-	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
-		value = value[1 : len(value)-1]
-	}
-	return name, value, ok
+	return x.Request.Header.Cookie(name)
 }
 
 func cookieNames(x *exchange.Exchange) []string {
 	var names []string
 	for field := range x.Request.Header.Values("cookie") {
 		for pair := range strings.SplitSeq(field, ";") {
-			if name, _, ok := cutCookie(pair); ok {
+			if name, _, ok := exchange.CutCookie(pair); ok {
 				names = append(names, name)
 			}
 		}

@@ -94,6 +94,8 @@ func requestVariables() []variable {
 		text("api", "Name of the API.", route(func(r *exchange.Route) string { return r.API })),
 		text("version", "Version of the API.", route(func(r *exchange.Route) string { return r.Version })),
 		text("route", "Name of the route.", route(func(r *exchange.Route) string { return r.Name })),
+		text("variant", `Variant that a split has chosen; "" before the upstream is asked, and without a split.`,
+			func(x *exchange.Exchange) string { return x.Usage.Variant }),
 		text("id", "The correlation id.", func(x *exchange.Exchange) string { return x.ID }),
 		{Variable: expr.Variable{Name: "now", Type: expr.Time, Doc: "When the request's head was complete."}},
 	}

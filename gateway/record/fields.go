@@ -48,6 +48,7 @@ func specs() []spec {
 		{name: "route", text: func(l *line) string { return route(l.x).Name }},
 		{name: "consumer", text: func(l *line) string { return consumer(l.x) }},
 		{name: "target", text: func(l *line) string { return l.x.Usage.Target }},
+		{name: "variant", text: func(l *line) string { return l.x.Usage.Variant }},
 		{name: "upstream_ms", number: putUpstream},
 		{name: "attempts", number: func(b []byte, l *line) []byte { return putPositive(b, l.x.Usage.Attempts) }},
 		{name: "user_agent", text: func(l *line) string { return l.x.Request.Header.Get("User-Agent") }},
@@ -75,7 +76,7 @@ func specs() []spec {
 }
 
 // defaultFields is how many of specs make the default line.
-const defaultFields = 29
+const defaultFields = 30
 
 func putClient(b []byte, l *line) []byte {
 	if !l.x.Client.IP.IsValid() {

@@ -112,6 +112,9 @@ func (s *spanMaker) client(ctx context.Context, e *finished) {
 		trace.WithAttributes(e.sane([]attribute.KeyValue{
 			attribute.String("http.request.method", method(e)), attribute.String("server.address", host),
 			attribute.Int("server.port", port), attribute.String("headgate.upstream", e.route.Upstream)})...))
+	if e.usage.Variant != "" {
+		span.SetAttributes(e.sane([]attribute.KeyValue{attribute.String("headgate.variant", e.usage.Variant)})...)
+	}
 	if e.usage.Attempts > 1 {
 		span.SetAttributes(attribute.Int("http.request.resend_count", e.usage.Attempts-1))
 	}

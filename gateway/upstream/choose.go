@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"hash/fnv"
 	"math/rand/v2"
 
 	"headgate/config/decode"
@@ -87,11 +86,15 @@ func (u *Upstream) pick(x *exchange.Exchange, not *balance.Tried) (t *target, fu
 // Pin names a target for Exchange.Affinity, by its address. It is the same for all gateways, and not the same for two
 // upstreams.
 func (u *Upstream) Pin(address string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(u.Name)) // it never fails
-	_, _ = h.Write([]byte{0})
-	_, _ = h.Write([]byte(address))
-	return max(h.Sum64(), 1)
+	h := hashText(hashText(fnvOffset, u.Name)*fnvPrime, address) // between them a byte of 0
+	return max(h, 1)
+}
+
+func hashText(h uint64, s string) uint64 {
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * fnvPrime
+	}
+	return h
 }
 
 // The 64-bit FNV-1a hash, which is the same on every node, so that all of them place a key alike.
@@ -109,11 +112,7 @@ func (u *Upstream) hash(x *exchange.Exchange) uint64 {
 	if key == "" {
 		return rand.Uint64()
 	}
-	h := uint64(fnvOffset)
-	for i := range len(key) {
-		h = (h ^ uint64(key[i])) * fnvPrime
-	}
-	return h
+	return hashText(fnvOffset, key)
 }
 
 // checkBalance compiles the key of consistent hashing; nil: requests have none.

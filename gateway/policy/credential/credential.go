@@ -120,7 +120,7 @@ func (ss Sources) Hide(x *exchange.Exchange) {
 			r.Query = cutQuery(r.Query, s.Query)
 			r.HasQuery = r.HasQuery && r.Query != ""
 		case s.Cookie != "":
-			hideCookie(&r.Header, s.Cookie)
+			r.Header.DropCookie(s.Cookie)
 		case s.Scheme != "":
 			r.Header.DelFunc(func(name, value string) bool {
 				_, ok := cutScheme(value, s.Scheme)

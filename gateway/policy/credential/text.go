@@ -112,54 +112,6 @@ func findCookie(h *exchange.Header, name string) (value string, n int) {
 	return value, n
 }
 
-// hideCookie removes the cookie, and the field when no cookie is left. Several fields become one (RFC 6265 section 5.4
-// allows only one anyway).
-func hideCookie(h *exchange.Header, name string) {
-	left, fields, changed := "", 0, false
-	for value := range h.Values("Cookie") {
-		kept := cutCookie(value, name)
-		changed = changed || len(kept) != len(value)
-		switch fields++; {
-		case left == "":
-			left = kept
-		case kept != "":
-			left += "; " + kept
-		}
-	}
-	switch {
-	case !changed:
-	case left == "":
-		h.Del("Cookie")
-	default:
-		h.Set("Cookie", left)
-	}
-}
-
-// cutCookie returns the cookies of one field without the named one; the others stay as they are.
-func cutCookie(value, name string) string {
-	at := 0
-	for at < len(value) {
-		end := len(value)
-		if i := strings.IndexByte(value[at:], ';'); i >= 0 {
-			end = at + i
-		}
-		k, _, _ := strings.Cut(value[at:end], "=")
-		switch {
-		case strings.Trim(k, " \t") != name:
-			at = end + 1
-		case end < len(value):
-			rest := value[end+1:]
-			if at == 0 {
-				rest = strings.TrimLeft(rest, " ")
-			}
-			value = join(value[:at], rest)
-		default:
-			return strings.TrimRight(value[:at], "; ")
-		}
-	}
-	return value
-}
-
 // join is a + b without an allocation when one of them is empty.
 func join(a, b string) string {
 	switch {
