@@ -2,11 +2,13 @@ package compile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"headgate/config/decode"
 	"headgate/gateway/engine"
+	"headgate/gateway/exchange"
 	"headgate/internal/metric"
 )
 
@@ -161,5 +163,43 @@ func BenchmarkOneAPIOf1000Changed(b *testing.B) {
 		}
 		w.engine.Swap(s)
 		i++
+	}
+}
+
+func TestAnUpstreamThatHasChangedKeepsWhatIsKnownAboutItsTargets(t *testing.T) {
+	w := newWorld(t)
+	const document = "upstreams:\n  orders:\n    targets: [http://127.0.0.1:1, http://127.0.0.1:2]\n    timeouts: {response: 5s}\n" +
+		"    ejection: {consecutive_connect_failures: 1, for: 1h}\napis: {shop: {upstream: orders}}\n"
+	first := w.load(document)
+	state := func(s *engine.Snapshot) (list []string) {
+		for _, target := range routeOf(t, s, "GET /").Upstream.Status().Targets {
+			list = append(list, target.Address+" "+target.State)
+		}
+		return list
+	}
+	x := &exchange.Exchange{}
+	x.Request = exchange.Request{Method: "GET", Path: "/", Host: "shop", Scheme: "http"}
+	if _, err := routeOf(t, first, "GET /").Upstream.Send(x); err == nil {
+		t.Fatal("somebody listens on port 1 or 2")
+	}
+	before := state(first)
+	if got := strings.Join(before, ", "); strings.Count(got, "ejected") != 1 {
+		t.Fatalf("of two targets that refuse connections one may be ejected: %s", got)
+	}
+	second := w.load(strings.Replace(document, "5s", "6s", 1))
+	if a, b := routeOf(t, first, "GET /").Upstream, routeOf(t, second, "GET /").Upstream; a == b {
+		t.Fatal("the upstream is the same one")
+	}
+	w.drained(first)
+	if after := state(second); !slices.Equal(before, after) {
+		t.Errorf("before %v, after %v", before, after)
+	}
+	w.refuse(strings.Replace(document, "5s", "never", 1))
+	third := w.load(strings.Replace(document, "http://127.0.0.1:1, http://127.0.0.1:2", "http://127.0.0.1:3", 1))
+	w.drained(second)
+	fourth := w.load(document)
+	w.drained(third)
+	if after := state(fourth); !slices.Equal(before, after) {
+		t.Errorf("removed and added again within a minute: before %v, after %v", before, after)
 	}
 }

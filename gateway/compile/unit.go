@@ -73,8 +73,9 @@ func (j *job) upstreams() {
 			continue
 		}
 		hash := j.loaded.Hash("upstreams", name)
-		if s := j.compiler.liveUpstream(name); s != nil && s.hash == hash && j.take(&s.unit) {
-			j.next.upstreams[name] = s
+		before := j.compiler.liveUpstream(name)
+		if before != nil && before.hash == hash && j.take(&before.unit) {
+			j.next.upstreams[name] = before
 			continue
 		}
 		j.count.Upstreams++
@@ -87,6 +88,9 @@ func (j *job) upstreams() {
 		if err != nil {
 			j.locate(err, "upstreams", name)
 			continue
+		}
+		if before != nil {
+			u.Inherit(before.upstream)
 		}
 		s := &service{upstream: u, hash: hash}
 		s.close = append(s.close, func() error { return j.compiler.closeUpstream(u) })

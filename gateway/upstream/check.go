@@ -6,6 +6,7 @@ import (
 
 	"headgate/config/decode"
 	"headgate/config/model"
+	"headgate/gateway/upstream/health"
 	"headgate/gateway/upstream/pool"
 )
 
@@ -72,12 +73,12 @@ func checkHealth(m *model.Upstream, ends []pool.Endpoint, raw bool) error {
 		return decode.At("health.grpc", "gRPC needs HTTP/2, and protocol is h1; write protocol: h2")
 	case h.GRPC != nil && !speaksH2(m, ends):
 		return decode.At("health.grpc", "gRPC needs HTTP/2; write h2c://host:port for targets in clear, or protocol: h2")
-	case h.GRPC != nil && len(h.GRPC.Service) > maxServiceName:
-		return decode.At("health.grpc.service", "the name has %d characters; at most %d", len(h.GRPC.Service), maxServiceName)
+	case h.GRPC != nil && len(h.GRPC.Service) > health.MaxServiceName:
+		return decode.At("health.grpc.service", "the name has %d characters; at most %d", len(h.GRPC.Service), health.MaxServiceName)
 	case h.Path != "" && h.Path[0] != '/':
 		return decode.At("health.path", "%q does not begin with a slash; write /%s", h.Path, h.Path)
 	}
-	return nil
+	return health.Check(h)
 }
 
 // speaksH2 reports whether every target may be spoken to over HTTP/2.

@@ -37,7 +37,7 @@ func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err
 		open, err = t.pool.Load().Open(x.Context(), &x.Client)
 		x.Usage.UpstreamTime = u.env.Clock.Now().Sub(began)
 		if err == nil {
-			t.succeeded(x.Usage.UpstreamTime)
+			t.judge(x, nil, false, x.Usage.UpstreamTime)
 			shard := x.Shard
 			return open.Conn, sync.OnceFunc(func() { t.load.Done(shard) }), nil
 		}

@@ -61,7 +61,8 @@ func TestATargetIsEjectedAfterFailuresInARow(t *testing.T) {
 			t.Error("not ejected after the third")
 		}
 		s := u.Status().Targets[0]
-		if s.State != "ejected" || !strings.Contains(s.Why, "too many failures") || !strings.Contains(log.String(), "a target is ejected") {
+		if s.State != "ejected" || !strings.Contains(s.Why, "3 requests in a row failed: 2 with no answer, 1 with status 503") ||
+			!strings.Contains(log.String(), "a target is ejected") {
 			t.Errorf("%+v; log %s", s, log)
 		}
 		time.Sleep(9 * time.Second)
@@ -71,27 +72,6 @@ func TestATargetIsEjectedAfterFailuresInARow(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		if a.out() || u.Status().Targets[0].State != "available" {
 			t.Error("not back")
-		}
-	})
-}
-
-func TestEjectionsInARowLastLongerUpToTenTimes(t *testing.T) {
-	ejecting(t, 2, 50, func(u *Upstream, _ *buffer) {
-		a := u.set.Load().targets[0]
-		pause := func() time.Duration {
-			synctest.Wait() // the sweeper has done what is due at this moment
-			a.fails(3)
-			return a.load.EjectedUntil() - u.env.Sweeper.Coarse()
-		}
-		for _, want := range []time.Duration{10, 20, 40, 80, 100, 100} {
-			if got := pause(); got != want*time.Second {
-				t.Errorf("%v, want %v", got, want*time.Second)
-			}
-			time.Sleep(want*time.Second + 2*time.Second)
-		}
-		a.answers(200)
-		if got := pause(); got != 10*time.Second {
-			t.Errorf("after an answer: %v", got)
 		}
 	})
 }
@@ -148,7 +128,7 @@ func TestWhatCountsAsAFailureOfATarget(t *testing.T) {
 		ejecting(t, 2, 50, func(u *Upstream, _ *buffer) {
 			a := u.set.Load().targets[0]
 			a.judge(&exchange.Exchange{Reply: exchange.Reply{Status: test.status}}, test.err, test.reused, time.Millisecond)
-			if got := a.failures.Load() == 1; got != test.counts {
+			if got := a.health.Status().Failures == 1; got != test.counts {
 				t.Errorf("%s counts: %v", test.name, got)
 			}
 		})

@@ -45,7 +45,7 @@ func TestProbesTakeATargetOutAndBringItBack(t *testing.T) {
 	}
 	status.Store(302) // not followed
 	until(t, "it is back", func() bool { return state() == "available" })
-	for _, want := range []string{"a target is unhealthy", "a target is healthy again"} {
+	for _, want := range []string{"a target is unhealthy", "a target is available again"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log does not say that %s", want)
 		}

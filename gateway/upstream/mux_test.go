@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -19,7 +18,6 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -298,6 +296,17 @@ func grpcCall(message string, slow bool) *exchange.Exchange {
 	return x
 }
 
+// firstProbe returns what the first probe of the first target was told; "": it is well.
+func firstProbe(t *testing.T, u *Upstream) string {
+	t.Helper()
+	u.Start()
+	until(t, "a probe", func() bool { return u.Status().Targets[0].LastProbe != nil })
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+	return u.Status().Targets[0].Probe
+}
+
 func TestGRPCProbes(t *testing.T) {
 	address, service := serveGRPC(t)
 	http1 := serve(t, answers(ok, 0)).address()
@@ -322,46 +331,13 @@ func TestGRPCProbes(t *testing.T) {
 				overH2C(m)
 				m.Health = &model.Health{GRPC: &model.HealthGRPC{Service: test.service}, Interval: time.Hour, Timeout: 5 * time.Second}
 			}, test.address))
-			err := once(t.Context(), newProbe(u.config.Health, "", u.set.Load().targets[0].pool.Load()), 5*time.Second)
-			if (err == nil) != (test.why == "") || err != nil && !strings.Contains(err.Error(), test.why) {
-				t.Errorf("%v, want %q", err, test.why)
+			if why := firstProbe(t, u); (why == "") != (test.why == "") || !strings.Contains(why, test.why) {
+				t.Errorf("%s, want %q", why, test.why)
 			}
 			if e.Sweeper.Len() != 0 {
 				t.Error("a connection is left")
 			}
 		})
-	}
-}
-
-// Our own messages are what the protocol's reference makes of them.
-func TestHealthMessagesAreThoseOfTheProtocol(t *testing.T) {
-	address, service := serveGRPC(t)
-	service.SetServingStatus("shop", healthpb.HealthCheckResponse_NOT_SERVING)
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	r, err := healthpb.NewHealthClient(conn).Check(context.Background(), &healthpb.HealthCheckRequest{Service: "shop"})
-	if err != nil || r.Status != healthpb.HealthCheckResponse_NOT_SERVING {
-		t.Fatal(r, err)
-	}
-	for message, want := range map[string]string{
-		"\x00\x00\x00\x00\x02\x08\x01":             "",
-		"\x00\x00\x00\x00\x02\x08\x02":             "NOT_SERVING",
-		"\x00\x00\x00\x00\x00":                     "UNKNOWN",
-		"\x00\x00\x00\x00\x05\x12\x01x\x08\x01":    "", // a field of a later version in front
-		"\x00\x00\x00\x00\x02\x08\x07":             "that it is 7",
-		"\x01\x00\x00\x00\x02\x08\x01":             "HealthCheckResponse",
-		"\x00\x00\x00\x00\x03\x08\x01":             "HealthCheckResponse",
-		"\x00\x00\x00\x00\x03\x12\x09x":            "HealthCheckResponse",
-		"\x00\x00\x00\x00\x01\x08":                 "HealthCheckResponse",
-		"":                                         "HealthCheckResponse",
-		"\x00\x00\x00\x00\x05\x0d\x01\x00\x00\x00": "HealthCheckResponse",
-	} {
-		if err := servingOf([]byte(message)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %q", message, err, want)
-		}
 	}
 }
 
@@ -413,19 +389,18 @@ func TestProbesOverTheTargetsOwnProtocol(t *testing.T) {
 		m := config(nil)
 		m.Targets = []model.Target{{URL: test.url, Weight: 1}}
 		m.Health = &test.health
+		m.Health.Interval, m.Health.Timeout = time.Hour, 5*time.Second
 		if strings.Contains(test.url, secure) {
 			m.TLS = &model.UpstreamTLS{CA: []string{ca.file}}
 		}
 		u := build(t, env(io.Discard), m)
-		how := newProbe(u.config.Health, "", u.set.Load().targets[0].pool.Load())
-		if err := once(t.Context(), how, 5*time.Second); err != nil {
-			t.Errorf("%s: %v", test.url, err)
+		if why := firstProbe(t, u); why != "" {
+			t.Errorf("%s: %s", test.url, why)
 		} else if test.want != "" {
 			if got := <-proto; got != test.want {
 				t.Errorf("%s: asked over %s, want %s", test.url, got, test.want)
 			}
 		}
-		how.close()
 		bad := build(t, env(io.Discard), func() model.Upstream {
 			if m.TLS == nil {
 				m.Targets[0].URL = "https://" + clear
@@ -433,11 +408,9 @@ func TestProbesOverTheTargetsOwnProtocol(t *testing.T) {
 			m.TLS = &model.UpstreamTLS{CA: []string{newAuthority(t).file}}
 			return m
 		}())
-		how = newProbe(bad.config.Health, "", bad.set.Load().targets[0].pool.Load())
-		if err := once(t.Context(), how, 5*time.Second); err == nil {
+		if firstProbe(t, bad) == "" {
 			t.Errorf("%s: well although nobody believes it", test.url)
 		}
-		how.close()
 	}
 }
 

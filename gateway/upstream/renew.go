@@ -36,4 +36,5 @@ func (u *Upstream) shut() {
 	defer u.changing.Unlock()
 	u.closed, u.watching = true, false
 	retire(u.set.Load().targets)
+	u.health.Close()
 }

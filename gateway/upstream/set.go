@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"sync"
-	"time"
 
 	"headgate/gateway/upstream/balance"
 	"headgate/gateway/upstream/pool"
@@ -83,22 +82,26 @@ func (u *Upstream) replace(list []wanted) (came, went int) {
 		return 0, 0
 	}
 	u.welcome(fresh, len(old.targets) > 0)
-	u.set.Store(s)
+	u.adopt(s)
 	leaving := make([]*target, 0, len(known))
 	for _, t := range known {
 		t.gone.Store(true)
 		leaving = append(leaving, t)
+		u.health.Leave(t.health)
 	}
 	retire(leaving)
 	return len(fresh), len(leaving)
 }
 
+// adopt makes a set the one that is used.
+func (u *Upstream) adopt(s *set) {
+	u.set.Store(s)
+	u.health.Members(s.members())
+}
+
 // welcome prepares targets that are new: beside others they begin slowly.
 func (u *Upstream) welcome(fresh []*target, others bool) {
-	var now time.Duration
-	if u.env.Sweeper != nil {
-		now = u.env.Sweeper.Coarse()
-	}
+	now := u.coarse()
 	for _, t := range fresh {
 		if others {
 			t.load.Join(now)
@@ -113,9 +116,9 @@ func (u *Upstream) welcome(fresh []*target, others bool) {
 func retire(targets []*target) {
 	var probes sync.WaitGroup
 	for _, t := range targets {
-		if stop := t.unwatch; stop != nil {
-			t.unwatch = nil
-			probes.Go(stop)
+		if w := t.probes; w != nil {
+			t.probes = nil
+			probes.Go(w.Stop)
 		}
 		t.pool.Load().Close()
 	}

@@ -1,9 +1,8 @@
 package upstream
 
 import (
-	"time"
-
 	"headgate/gateway/upstream/discover"
+	"headgate/gateway/upstream/health"
 	"headgate/gateway/upstream/pool"
 	"headgate/internal/metric"
 )
@@ -26,17 +25,16 @@ type TargetStatus struct {
 	Weight    int     `json:"weight"`
 	Priority  int     `json:"priority"`
 	Zone      string  `json:"zone,omitempty"`
-	State     string  `json:"state"` // available, ejected, unhealthy, or off (weight 0)
-	Why       string  `json:"why,omitempty"`
 	InFlight  int64   `json:"in_flight"`
 	Idle      int     `json:"idle_connections"`
 	Protocol  string  `json:"protocol"`                 // h1, h2 or tcp; auto: not known yet
 	TLS       string  `json:"tls"`                      // off, verified, or insecure: certificates are not verified
 	H2Conns   int     `json:"h2_connections,omitempty"` // open
 	H2Streams int     `json:"h2_streams,omitempty"`     // requests on them
-	Failures  int64   `json:"consecutive_failures"`
-	LatencyMS float64 `json:"latency_ms"` // remembered, as the balancer sees it
-	Failing   float64 `json:"failing"`    // share of requests that fail lately
+	LatencyMS float64 `json:"latency_ms"`               // remembered, as the balancer sees it
+	Failing   float64 `json:"failing"`                  // share of requests that fail lately
+
+	health.Status // its state may also be off: of weight 0, it takes no new requests
 }
 
 // Status describes the upstream and its targets as they are now.
@@ -50,27 +48,16 @@ func (u *Upstream) Status() Status {
 		d := u.finder.Status()
 		s.Discovery = &d
 	}
-	now := u.env.Sweeper.Coarse()
 	set := u.set.Load()
 	for i, t := range set.targets {
 		w := &set.wanted[i]
 		ts := TargetStatus{
-			Address: t.end.Address, Weight: w.weight, Priority: w.priority, Zone: w.zone, State: "available",
-			InFlight: t.load.InFlight(), Failures: t.failures.Load(),
-			LatencyMS: t.load.Latency().Seconds() * 1000, Failing: t.load.Failing(),
+			Address: t.end.Address, Weight: w.weight, Priority: w.priority, Zone: w.zone, InFlight: t.load.InFlight(),
+			LatencyMS: t.load.Latency().Seconds() * 1000, Failing: t.load.Failing(), Status: t.health.Status(),
 		}
 		t.transport(&ts, id)
-		switch until := t.load.EjectedUntil(); {
-		case w.weight == 0:
-			ts.State = "off"
-		case t.load.Down():
-			ts.State = "unhealthy"
-			if why := t.why.Load(); why != nil {
-				ts.Why = *why
-			}
-		case now < until:
-			ts.State = "ejected"
-			ts.Why = "too many failures in a row; for another " + (until - now).Round(time.Second).String()
+		if w.weight == 0 {
+			ts.State, ts.Why = "off", ""
 		}
 		s.Targets = append(s.Targets, ts)
 	}
@@ -98,6 +85,7 @@ func (u *Upstream) collect(emit metric.Emit) {
 		emit("headgate_upstream_certificate_expiry_timestamp_seconds", "When the certificate that an upstream shows to its targets expires.",
 			metric.TypeGauge, float64(c.NotAfter.Unix()), metric.Label{Name: "upstream", Value: u.Name})
 	}
+	u.health.Collect(emit)
 	for _, t := range status.Targets {
 		labels := []metric.Label{{Name: "upstream", Value: u.Name}, {Name: "target", Value: t.Address}}
 		emit("headgate_target_available", "Whether a target takes requests.", metric.TypeGauge, boolean(t.State == "available"), labels...)

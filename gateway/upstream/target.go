@@ -7,6 +7,7 @@ import (
 
 	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/balance"
+	"headgate/gateway/upstream/health"
 	"headgate/gateway/upstream/pool"
 	"headgate/gateway/wire/h1"
 )
@@ -18,17 +19,16 @@ type target struct {
 	plan     h1.Plan
 	pool     atomic.Pointer[pool.Pool]
 
-	load      *balance.Load // latency, requests under way, ejected or down
-	failures  atomic.Int64  // in a row
-	ejections atomic.Int64  // in a row
-	why       atomic.Pointer[string]
-	gone      atomic.Bool // not in the set any more
-	unwatch   func()      // stops its probe and waits; under Upstream.changing; nil: there is none
+	health *health.Record
+	load   *balance.Load // latency, requests under way, ejected or down; the record's
+	gone   atomic.Bool   // not in the set any more
+	probes *health.Watch // under Upstream.changing; nil: none run
 }
 
 func newTarget(u *Upstream, e pool.Endpoint) *target {
 	c := &u.config
-	t := &target{upstream: u, end: e, load: balance.NewLoad(u.total)}
+	t := &target{upstream: u, end: e}
+	t.join()
 	t.plan = h1.Plan{Limits: &replyLimits, Target: e.Address, Response: c.Timeouts.Response, Idle: c.Timeouts.Idle}
 	switch c.Host {
 	case "pass":
@@ -41,70 +41,35 @@ func newTarget(u *Upstream, e pool.Endpoint) *target {
 	return t
 }
 
+// join takes what is known about the target, which may be much: it was there before a reload, or a moment ago.
+func (t *target) join() {
+	t.health = t.upstream.health.Join(t.end.String(), t.end.Address, func() *balance.Load { return balance.NewLoad(t.upstream.total) })
+	t.load = t.health.Load()
+}
+
 // judge learns from how a call went. A reused connection that had died says nothing about the target, and a client that
 // went away or sent rubbish does not either.
 func (t *target) judge(x *exchange.Exchange, err error, reused bool, took time.Duration) {
+	var failure health.Failure
+	failed := false
 	if err != nil {
-		var e *exchange.Error
-		if errors.As(err, &e) && e.Source == exchange.FromUpstream && !(reused && e.Retry) {
-			t.failed(took)
+		if e := (*exchange.Error)(nil); reused && errors.As(err, &e) && e.Retry {
+			return
 		}
-		return
+		if failure, failed = health.FailureOf(err); !failed {
+			return
+		}
+	} else {
+		failure, failed = health.FailureOfStatus(x.Reply.Status)
 	}
-	if x.Reply.Status >= 502 && x.Reply.Status <= 504 {
-		t.failed(took)
-		return
-	}
-	t.succeeded(took)
-}
-
-// succeeded forgives what was before.
-func (t *target) succeeded(took time.Duration) {
-	if t.failures.Load() != 0 {
-		t.failures.Store(0)
-	}
-	if t.ejections.Load() != 0 {
-		t.ejections.Store(0)
-	}
-	t.sample(took, false)
-}
-
-// sample feeds what the balancer knows with how a request went.
-func (t *target) sample(took time.Duration, failed bool) {
 	u := t.upstream
+	now := u.env.Sweeper.Coarse()
 	if u.set.Load().only == nil { // there is a choice
-		t.load.Learn(u.env.Sweeper.Coarse(), took, failed)
+		t.load.Learn(now, took, failed)
 	}
-}
-
-const maxEjectionFactor = 10
-
-// failed counts a failure and ejects the target when there were too many in a row.
-func (t *target) failed(took time.Duration) {
-	t.sample(took, true)
-	c := t.upstream.config.Ejection
-	n := t.failures.Add(1)
-	if c.Failures == 0 || n < int64(c.Failures) || !t.upstream.mayEject() {
-		return
+	if failed {
+		t.health.Failed(x.Shard, now, failure)
+	} else {
+		t.health.Succeeded(x.Shard, now, took)
 	}
-	now := t.upstream.env.Sweeper.Coarse()
-	if now < t.load.EjectedUntil() {
-		return
-	}
-	times := min(t.ejections.Add(1), maxEjectionFactor)
-	pause := min(c.For<<(times-1), maxEjectionFactor*c.For)
-	t.load.Eject(now + pause)
-	t.failures.Store(0)
-	t.upstream.env.Log.Warn("a target is ejected", "target", t.end.Address, "failures", n, "for", pause)
-}
-
-// mayEject holds ejections to the share that the document allows.
-func (u *Upstream) mayEject() bool {
-	now, out, targets := u.env.Sweeper.Coarse(), 1, u.set.Load().targets
-	for _, t := range targets {
-		if now < t.load.EjectedUntil() {
-			out++
-		}
-	}
-	return out*100 <= u.config.Ejection.MaxShare*len(targets)
 }

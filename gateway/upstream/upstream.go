@@ -12,6 +12,7 @@ import (
 	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/balance"
 	"headgate/gateway/upstream/discover"
+	"headgate/gateway/upstream/health"
 	"headgate/gateway/upstream/pool"
 	"headgate/gateway/wire/h1"
 	"headgate/internal/clock"
@@ -39,7 +40,8 @@ type Upstream struct {
 	set      atomic.Pointer[set]
 	raw      bool               // carries bytes and no HTTP
 	finder   *discover.Follower // nil: the targets stand in the document
-	total    *balance.Total     // of requests under way; nil: nobody asks
+	total    *balance.Total     // of requests under way
+	health   *health.Group
 	key      func(*exchange.Exchange) string
 	settings pool.Settings // of all targets' pools
 	identity atomic.Pointer[pool.Identity]
@@ -67,7 +69,7 @@ var replyLimits = h1.Limits{Head: maxReplyHead, Fields: maxReplyFields}
 // New wires an upstream: no connection is made and no goroutine started, but the files that it names are read. Errors
 // point into the upstream's document.
 func New(name string, m model.Upstream, env Env) (*Upstream, error) {
-	u := &Upstream{Name: name, config: m, env: env, refs: refsOf(&m)}
+	u := &Upstream{Name: name, config: m, env: env, refs: refsOf(&m), total: new(balance.Total)}
 	u.settings = pool.Settings{
 		Upstream: name, Sweeper: env.Sweeper, Clock: env.Clock, Metrics: env.Metrics,
 		Protocol: m.Protocol, Proxy: m.Proxy, Connect: m.Timeouts.Connect, Pool: m.Pool, HTTP2: m.HTTP2,
@@ -80,8 +82,9 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 		return nil, err
 	}
 	u.identity.Store(id)
-	if u.key = key; key != nil {
-		u.total = new(balance.Total)
+	u.key = key
+	if u.health, err = u.newHealth(); err != nil {
+		return nil, err
 	}
 	for i, t := range m.Targets {
 		list = append(list, wanted{ends[i], t.Weight, t.Priority, t.Zone})
@@ -95,7 +98,7 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 	if err != nil {
 		return nil, decode.At("targets", "%w", err)
 	}
-	u.set.Store(s)
+	u.adopt(s)
 	return u, nil
 }
 
@@ -126,6 +129,7 @@ func (u *Upstream) Close() error {
 // called every few seconds.
 func (u *Upstream) Tidy() {
 	u.renew()
+	u.health.Tidy()
 	for _, t := range u.set.Load().targets {
 		t.pool.Load().Tidy()
 	}

@@ -25,6 +25,9 @@ func (e *handshakeError) Error() string { return "TLS handshake: " + e.cause + "
 // Unwrap returns the library's error.
 func (e *handshakeError) Unwrap() error { return e.err }
 
+// HandshakeCause names why it broke, as in metrics.
+func (e *handshakeError) HandshakeCause() string { return e.cause }
+
 // The causes of failed handshakes, as they stand in metrics and logs.
 const (
 	causeExpired   = "certificate_expired"

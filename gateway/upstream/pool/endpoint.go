@@ -16,6 +16,20 @@ type Endpoint struct {
 	H2      bool   // HTTP/2 whatever the document's protocol says: h2c://
 }
 
+// String returns all that tells an endpoint apart.
+func (e Endpoint) String() string {
+	s := e.Address
+	for _, part := range []struct {
+		is   bool
+		text string
+	}{{e.Secure, " tls " + e.Host}, {e.Raw, " tcp"}, {e.H2, " h2"}} {
+		if part.is {
+			s += part.text
+		}
+	}
+	return s
+}
+
 // At returns the endpoint at an address that was not read from a URL. host is the name that its certificate must have.
 func At(scheme, address, host string) Endpoint {
 	kind := schemes[scheme]

@@ -1,4 +1,4 @@
-package upstream
+package health
 
 import (
 	"bytes"
@@ -15,18 +15,18 @@ import (
 	"headgate/gateway/wire/h2/client"
 )
 
-// grpcProbe asks grpc.health.v1.Health/Check (github.com/grpc/grpc/blob/master/doc/health-checking.md). Its two messages are
+// grpc asks grpc.health.v1.Health/Check (github.com/grpc/grpc/blob/master/doc/health-checking.md). Its two messages are
 // so small that they are written and read here by hand.
-type grpcProbe struct {
-	pool    *pool.Pool
+type grpc struct {
+	to      *pool.Pool
 	terms   client.Terms
 	plan    client.Plan
 	request []byte
 }
 
 const (
-	// maxServiceName bounds a name so that its length fits in two bytes of a varint.
-	maxServiceName = 4 << 10
+	// MaxServiceName bounds a name so that its length fits in two bytes of a varint.
+	MaxServiceName = 4 << 10
 	// maxHealthReply is more than any answer to a check has.
 	maxHealthReply = 1 << 10
 	// serving is HealthCheckResponse.ServingStatus SERVING.
@@ -36,10 +36,10 @@ const (
 // servingStatus are the names of the other ones.
 var servingStatus = map[uint64]string{0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
-func newGRPCProbe(service string, patience time.Duration, p *pool.Pool) *grpcProbe {
-	g := &grpcProbe{pool: p}
-	if p.Shares() {
-		g.terms, g.plan = p.Terms(), *p.StreamPlan()
+func newGRPC(service string, patience time.Duration, to *pool.Pool) *grpc {
+	g := &grpc{to: to, terms: to.Terms()}
+	if plan := to.StreamPlan(); plan != nil {
+		g.plan = *plan
 	}
 	g.terms.Streams, g.terms.Ping = 1, 0
 	g.plan.Response, g.plan.Idle = patience, patience
@@ -57,17 +57,17 @@ func healthRequest(service string) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
 }
 
-func (g *grpcProbe) close() {}
+func (g *grpc) close() {}
 
-func (g *grpcProbe) ask(ctx context.Context) error {
-	o, err := g.pool.Open(ctx, nil)
+func (g *grpc) ask(ctx context.Context) error {
+	conn, err := g.to.Open(ctx, nil)
 	if err != nil {
 		return err
 	}
-	if g.pool.TLS() != nil && o.ALPN != pool.ALPNH2 {
-		return errors.Join(errors.New("the target did not agree on HTTP/2, which gRPC needs"), o.Close())
+	if g.to.TLS() != nil && conn.ALPN != pool.ALPNH2 {
+		return errors.Join(&unwell{probeGRPC, "the target did not agree on HTTP/2, which gRPC needs"}, conn.Close())
 	}
-	c, err := client.Open(ctx, o.Conn, &g.terms, pool.Lone{})
+	c, err := client.Open(ctx, conn.Conn, &g.terms, lone{})
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (g *grpcProbe) ask(ctx context.Context) error {
 	x.Request.Header.Add("user-agent", "headgate-probe")
 	x.Request.Body = exchange.Body{Reader: bytes.NewReader(g.request), Length: int64(len(g.request))}
 	if !c.Reserve() {
-		return pool.ErrNoStream
+		return &unwell{probeGRPC, "the target takes no streams"}
 	}
 	call := client.NewCall(&g.plan)
 	defer call.Close()
@@ -95,7 +95,7 @@ func (g *grpcProbe) ask(ctx context.Context) error {
 // healthy reads the answer to a check.
 func healthy(r *exchange.Reply) error {
 	if r.Status != 200 {
-		return fmt.Errorf("the check was answered %d", r.Status)
+		return notServing("the check was answered %d", r.Status)
 	}
 	var message []byte
 	if r.Body.Reader != nil {
@@ -110,17 +110,21 @@ func healthy(r *exchange.Reply) error {
 	}
 	switch {
 	case len(message) > maxHealthReply:
-		return fmt.Errorf("the answer to the check has more than %d bytes", maxHealthReply)
+		return notServing("the answer to the check has more than %d bytes", maxHealthReply)
 	case !told:
-		return errors.New("the answer to the check is not gRPC's: it has no grpc-status")
+		return notServing("the answer to the check is not gRPC's: it has no grpc-status")
 	case status != "0":
 		why := r.Trailer.Get("grpc-message") + r.Header.Get("grpc-message") // in one of them
-		return fmt.Errorf("the check failed with grpc-status %s %q", status, why)
+		return notServing("the check failed with grpc-status %s %q", status, why)
 	}
 	return servingOf(message)
 }
 
-var errHealthReply = errors.New("the answer to the check is not a HealthCheckResponse")
+var errHealthReply = notServing("the answer to the check is not a HealthCheckResponse")
+
+func notServing(format string, args ...any) error {
+	return &unwell{probeGRPC, fmt.Sprintf(format, args...)}
+}
 
 // servingOf reads a message with its prefix, in which field 1 is an enumeration; without it, it is UNKNOWN.
 func servingOf(b []byte) error {
@@ -153,7 +157,7 @@ func servingOf(b []byte) error {
 	if name == "" {
 		name = strconv.FormatUint(status, 10)
 	}
-	return fmt.Errorf("the service says that it is %s", name)
+	return notServing("the service says that it is %s", name)
 }
 
 // nobody is the wire of an exchange that is ours.
@@ -167,3 +171,12 @@ func (nobody) Reply(*exchange.Exchange) error { return errors.ErrUnsupported }
 
 // Interrupt implements exchange.Wire.
 func (nobody) Interrupt() {}
+
+// lone is the owner of a connection for one call.
+type lone struct{}
+
+// Free implements client.Owner.
+func (lone) Free(c *client.Conn) { c.Retire() }
+
+// Leaving implements client.Owner.
+func (lone) Leaving(*client.Conn) {}
