@@ -19,43 +19,67 @@ type attempt struct {
 	took     time.Duration // until the last try had ended
 	target   *target
 	tried    *balance.Tried // nil: nobody yet
+	number   int            // of targets asked, the same one twice counted twice
+	held     []byte         // the request's body, if it may have to be sent again
 	call     *h1.Call
 	shared   *client.Call // over HTTP/2
 	overH2   bool         // the last try was
 	whole    bool         // the request is in memory and can be sent again
 }
 
+// run asks one target after another until there is an answer, or no other attempt is right.
 func (a *attempt) run() (Call, error) {
-	var err error
-	for fresh, same := false, false; a.x.Usage.Attempts < a.most(); {
-		if same && !a.target.gone.Load() {
-			a.target.load.Begin(a.x.Shard, 0)
-		} else if next, full := a.upstream.pick(a.x, a.tried); next != nil {
-			a.target = next
-		} else {
-			if err == nil {
-				err = noTarget(full)
-			}
-			break // nobody is left to ask
-		}
-		a.x.Usage.Attempts++
-		var reused bool
-		reused, err = a.try(fresh)
-		a.target.load.Done(a.x.Shard)
-		if err == nil {
-			return a.take(), nil
-		}
-		if a.tried == nil {
-			a.tried = new(balance.Tried)
-		}
-		a.tried.Add(a.target.load)
-		if !a.again(err, reused) {
-			break
-		}
-		fresh, same = fresh || reused && !a.unprocessed(), reused
+	x, u := a.x, a.upstream
+	u.retries.budget.Request(x.Shard, u.env.Sweeper.Coarse())
+	if err := a.hold(); err != nil {
+		return nil, err
 	}
-	a.drop()
-	return nil, err
+	full := false
+	if a.target, full = u.pick(x, nil); a.target == nil {
+		return nil, noTarget(full)
+	}
+	for a.number = 1; ; {
+		err := a.ask()
+		switch {
+		case err == nil && !u.retries.failed(x):
+			return a.take(), nil
+		case a.again(err):
+		case err == nil:
+			return a.take(), nil
+		default:
+			a.drop()
+			return nil, err
+		}
+	}
+}
+
+// ask asks the target: once more where a connection turns out to have been closed, or where the target says that it has
+// not processed the request.
+func (a *attempt) ask() error {
+	for fresh := false; ; a.target.load.Begin(a.x.Shard, 0) {
+		a.x.Usage.Attempts++
+		reused, err := a.try(fresh)
+		a.target.load.Done(a.x.Shard)
+		if err == nil || a.target.gone.Load() || !a.reconnects(err, reused) {
+			return err
+		}
+		fresh = fresh || reused && !a.unprocessed()
+	}
+}
+
+// reconnects reports whether the target may be asked again on another connection: a reused one died before a byte of a reply,
+// the whole request is at hand, and it may be repeated (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1), or the target has
+// said that it did nothing about it, whatever the method. Every connection of a target that restarts may say so.
+func (a *attempt) reconnects(err error, reused bool) bool {
+	var e *exchange.Error
+	if !errors.As(err, &e) || !e.Retry || e.Code != exchange.UpstreamClosed {
+		return false
+	}
+	if a.unprocessed() {
+		return a.x.Usage.Attempts < maxRefused && a.shared.Repeatable()
+	}
+	x := a.x
+	return reused && a.repeatable() && !a.hasBegun() && a.upstream.retries.rules.Repeats(x.Request.Method, hasKey(x))
 }
 
 // noTarget is the error where no target can be asked. full: there would be one, if it had less to do.
@@ -65,15 +89,6 @@ func noTarget(full bool) error {
 		code = exchange.UpstreamBusy
 	}
 	return &exchange.Error{Code: code, Source: exchange.FromGateway}
-}
-
-// most bounds the tries. What a target says that it did not process costs it nothing, and is tried more often: every
-// connection of a target that restarts may say so.
-func (a *attempt) most() int {
-	if a.unprocessed() {
-		return maxRefused
-	}
-	return maxAttempts
 }
 
 // take returns the call that has its reply. The other one, of a target that has changed what it speaks, is of no use.
@@ -116,14 +131,14 @@ func (a *attempt) try(fresh bool) (reused bool, err error) {
 		conn, err = p.Dial(x)
 	}
 	if err == nil {
-		err = a.ask(p, conn)
+		err = a.onConn(p, conn)
 	}
 	a.learn(err, reused, before)
 	return reused, err
 }
 
-// ask makes the call over HTTP/1.1.
-func (a *attempt) ask(p *pool.Pool, conn *h1.Conn) error {
+// onConn makes the call over HTTP/1.1.
+func (a *attempt) onConn(p *pool.Pool, conn *h1.Conn) error {
 	if a.call == nil {
 		a.call = h1.NewCall(&a.target.plan)
 		a.whole = a.call.Prepare(a.x)
@@ -136,27 +151,6 @@ func (a *attempt) ask(p *pool.Pool, conn *h1.Conn) error {
 func (a *attempt) learn(err error, reused bool, before time.Duration) {
 	a.took = a.upstream.env.Clock.Now().Sub(a.began)
 	a.target.judge(a.x, err, reused, a.took-before)
-}
-
-// again reports whether the exchange may be tried once more: nothing was done yet, because no connection was made, or
-// because a reused one died before a byte of a reply, the whole request is at hand, and it may be repeated
-// (RFC 9110 section 9.2.2), or because the target has said so.
-func (a *attempt) again(err error, reused bool) bool {
-	var e *exchange.Error
-	if !errors.As(err, &e) || !e.Retry {
-		return false
-	}
-	targets := len(a.upstream.set.Load().targets)
-	switch e.Code { // not sent there: worth a try where there is somebody else to ask
-	case exchange.UpstreamUnreachable, exchange.UpstreamBusy:
-		return (targets > 1 || a.target.gone.Load()) && a.suitsAll()
-	case exchange.UpstreamUntrusted: // which will not be another answer the second time
-		return a.x.Usage.Attempts < targets && a.suitsAll()
-	}
-	if a.unprocessed() {
-		return a.shared.Repeatable()
-	}
-	return reused && a.repeatable() && !a.hasBegun() && idempotent(a.x.Request.Method)
 }
 
 // unprocessed reports whether the target has said that it did nothing about the last try, whatever the method.
@@ -182,12 +176,4 @@ func (a *attempt) suitsAll() bool {
 		return true
 	}
 	return a.upstream.config.Host != "target" && a.x.Request.Host != ""
-}
-
-func idempotent(method string) bool {
-	switch method {
-	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
-		return true
-	}
-	return false
 }

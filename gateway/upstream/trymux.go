@@ -72,7 +72,7 @@ func (a *attempt) onH1(p *pool.Pool, fresh bool, conn *h1.Conn) (reused bool, er
 		_ = conn.Close() // not used for this
 		return false, &exchange.Error{Code: exchange.UpstreamClosed, Source: exchange.FromUpstream, Cause: errMoved}
 	}
-	return reused, a.ask(p, conn)
+	return reused, a.onConn(p, conn)
 }
 
 // rewound reports whether the request has no body that the other version's call has taken.

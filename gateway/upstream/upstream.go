@@ -43,6 +43,7 @@ type Upstream struct {
 	total    *balance.Total     // of requests under way
 	health   *health.Group
 	key      func(*exchange.Exchange) string
+	retries  retries
 	settings pool.Settings // of all targets' pools
 	identity atomic.Pointer[pool.Identity]
 	refs     map[string]*Ref // to upstreams that the document mentions, by name
@@ -56,11 +57,10 @@ const (
 	// maxReplyHead and maxReplyFields bound the head of a reply: a service that sends more is broken or hostile.
 	maxReplyHead   = 64 << 10
 	maxReplyFields = 250
-	// maxAttempts bounds how often one exchange tries to reach a target, each time because nothing had been done yet: a
-	// reused connection that had died, its target that is gone, and another one that is gone with it, leave one more.
+	// maxAttempts bounds how many targets one TCP connection is tried to be opened to.
 	maxAttempts = 4
-	// maxRefused bounds it where a target has said each time that it did not process the request (GOAWAY, REFUSED_STREAM):
-	// a restart of it may close one connection after another.
+	// maxRefused bounds how often a request is sent where a target says each time that it did not process it (GOAWAY,
+	// REFUSED_STREAM): a restart of it may close one connection after another.
 	maxRefused = 16
 )
 
@@ -78,7 +78,9 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 	id, tlsErr := pool.ReadIdentity(m.TLS)
 	key, keyErr := checkBalance(&m, env.Expr)
 	list, notFound := u.seek()
-	if err := errors.Join(err, tlsErr, keyErr, check(&m, expected(&m, ends)), checkDiscover(&m), notFound); err != nil {
+	again, againErr := newRetries(name, &m.Retry, env.Metrics)
+	u.retries = again
+	if err := errors.Join(err, tlsErr, keyErr, againErr, check(&m, expected(&m, ends)), checkDiscover(&m), notFound); err != nil {
 		return nil, err
 	}
 	u.identity.Store(id)

@@ -24,6 +24,30 @@ const (
 	failureKinds                // how many there are
 )
 
+// FailureNamed returns a failure by its name in the document: connect, refused, reset or timeout; otherwise None.
+func FailureNamed(name string) Failure {
+	switch name {
+	case "connect":
+		return Connect
+	case "refused":
+		return Refused
+	case "reset":
+		return Reset
+	case "timeout":
+		return Timeout
+	}
+	return None
+}
+
+// GRPCCodes are the names of gRPC's status codes but OK, in their order from 1.
+func GRPCCodes() []string {
+	return []string{
+		"cancelled", "unknown", "invalid-argument", "deadline-exceeded", "not-found", "already-exists", "permission-denied",
+		"resource-exhausted", "failed-precondition", "aborted", "out-of-range", "unimplemented", "internal", "unavailable",
+		"data-loss", "unauthenticated",
+	}
+}
+
 // unsent reports whether the target has certainly not processed the request; then even a POST may be repeated.
 func (f Failure) unsent() bool { return f == Connect || f == Refused }
 
@@ -42,7 +66,7 @@ type Attempt struct {
 // Rules say which attempts are followed by another. Make them with NewRules.
 type Rules struct {
 	failures [failureKinds]bool
-	statuses map[int]bool
+	statuses [600]bool
 	grpc     [17]bool
 	anyhow   bool // also methods that are not idempotent
 	most     int
@@ -64,11 +88,13 @@ const (
 	// maxAttempts bounds what a document may ask for: each attempt multiplies the load of an upstream that has little left.
 	maxAttempts    = 10
 	defaultLongest = time.Second
+	// unreached is how many targets are tried at least when none can be reached.
+	unreached = 4
 )
 
 // NewRules compiles options.
 func NewRules(o Options) *Rules {
-	r := &Rules{statuses: map[int]bool{}, anyhow: o.Anyhow, most: min(max(o.Attempts, 0), maxAttempts), longest: o.Longest}
+	r := &Rules{anyhow: o.Anyhow, most: min(max(o.Attempts, 0), maxAttempts), longest: o.Longest}
 	if r.most == 0 {
 		r.most = defaultAttempts
 	}
@@ -90,7 +116,9 @@ func NewRules(o Options) *Rules {
 		}
 	}
 	for _, s := range o.Statuses {
-		r.statuses[s] = true
+		if s > 0 && s < len(r.statuses) {
+			r.statuses[s] = true
+		}
 	}
 	for _, g := range o.GRPC {
 		if g > 0 && g < len(r.grpc) {
@@ -103,16 +131,16 @@ func NewRules(o Options) *Rules {
 // Again reports whether another attempt is right, and how long the target wants it to wait (0: it did not say). now is needed
 // for a Retry-After that is a date. The budget has to agree too.
 func (r *Rules) Again(a *Attempt, now time.Time) (again bool, wait time.Duration) {
-	if a.Number >= r.most || !a.Whole {
+	if a.Number >= r.attempts(a.Failure) || !a.Whole {
 		return false, 0
 	}
-	if !a.Failure.unsent() && !r.anyhow && !a.Key && !Idempotent(a.Method) {
+	if !a.Failure.unsent() && !r.Repeats(a.Method, a.Key) {
 		return false, 0
 	}
 	if a.Failure != None {
 		return a.Failure < failureKinds && r.failures[a.Failure], 0
 	}
-	if !r.statuses[a.Status] && (a.GRPC <= 0 || a.GRPC >= len(r.grpc) || !r.grpc[a.GRPC]) {
+	if !r.Failed(a.Status, a.GRPC) {
 		return false, 0
 	}
 	if a.RetryAfter != "" {
@@ -122,6 +150,26 @@ func (r *Rules) Again(a *Attempt, now time.Time) (again bool, wait time.Duration
 	}
 	return true, wait
 }
+
+// attempts are how many there may be when the last one has failed so. A target that was never reached costs the service
+// nothing, so that more of them are passed over than a request may meet.
+func (r *Rules) attempts(f Failure) int {
+	if f == Connect {
+		return max(r.most, unreached)
+	}
+	return r.most
+}
+
+// Failed reports whether a reply is taken for a failure. grpc is as in Attempt.
+func (r *Rules) Failed(status, grpc int) bool {
+	return status > 0 && status < len(r.statuses) && r.statuses[status] || grpc > 0 && grpc < len(r.grpc) && r.grpc[grpc]
+}
+
+// Repeats reports whether a request of this kind may be sent again although a target may have processed it.
+func (r *Rules) Repeats(method string, key bool) bool { return r.anyhow || key || Idempotent(method) }
+
+// Most is the greatest number of attempts that a request can have.
+func (r *Rules) Most() int { return r.most }
 
 // Idempotent reports whether a method may be repeated (RFC 9110 section 9.2.2).
 func Idempotent(method string) bool {

@@ -299,6 +299,26 @@ func (c *Call) Close() {
 	calls.Put(c)
 }
 
+// Discard gives up a reply that is not wanted, so that the prepared call can be made again on another connection. What is at
+// hand of the reply's body is skipped, so that the connection can be used again.
+func (c *Call) Discard() {
+	if c.pump != nil {
+		_ = c.pump.stop() // its error was met, or no longer matters
+		c.pump = nil
+	}
+	if c.conn != nil && !c.over {
+		c.body.AtHand()
+	}
+	if c.conn != nil {
+		c.letGo(c.reusable())
+	}
+	c.in.Release()
+	c.body, c.keep, c.over = Body{}, false, false
+}
+
+// Move makes x the exchange whose reply this is. Until then it was that of a copy of x, which is not used any more.
+func (c *Call) Move(x *exchange.Exchange) { c.body.trailer = &x.Reply.Trailer }
+
 // fail closes the connection and says what went wrong, in whose doing it was: the request's body may be the cause.
 func (c *Call) fail(x *exchange.Exchange, err error) error {
 	interrupted, expired := c.conn.Interrupted(), c.conn.Expired()

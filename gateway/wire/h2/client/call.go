@@ -223,21 +223,31 @@ func (c *Call) depart() (begun bool) {
 
 // Close ends the call, whether or not its reply was read to the end, and gives its memory back.
 func (c *Call) Close() {
+	c.Discard()
+	putBuffer(c.body)
+	c.plan, c.conn, c.cancel, c.body = nil, nil, nil, nil
+	c.out = departure{}
+	c.spent = false
+	calls.Put(c)
+}
+
+// Discard gives up a reply that is not wanted, so that the prepared call can be made again on another connection.
+func (c *Call) Discard() {
 	if c.pump != nil {
-		_ = c.pump.stop() // its error was met, or no longer matters
+		_ = c.pump.stop()               // its error was met, or no longer matters
+		c.pump, c.spent = nil, !c.whole // and what it has sent of the body is gone
 	}
 	c.depart()
 	putBuffer(c.in.filled)
 	putBuffer(c.read.held)
-	putBuffer(c.body)
 	in := arrival{header: c.in.header, trailer: c.in.trailer}
 	in.header.Reset("")
 	in.trailer.Reset("")
-	c.plan, c.conn, c.pump, c.cancel, c.body = nil, nil, nil, nil, nil
-	c.in, c.out, c.read = in, departure{}, reading{}
-	c.denied, c.spent = false, false
-	calls.Put(c)
+	c.in, c.read, c.denied = in, reading{}, false
 }
+
+// Move makes x the exchange whose reply this is. Until then it was that of a copy of x, which is not used any more.
+func (c *Call) Move(x *exchange.Exchange) { c.read.trailer = &x.Reply.Trailer }
 
 // Interrupt implements exchange.Interrupter: the call is given up.
 func (c *Call) Interrupt() {
