@@ -65,7 +65,7 @@ func TestWhenARequestIsRepeated(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := serve(t, test.scripts...)
-			u := build(t, env(io.Discard), config(nil, o.address()))
+			u := build(t, env(io.Discard), config(func(m *model.Upstream) { m.Retry.Attempts = 1 }, o.address()))
 			warming := 0
 			if test.warm {
 				warming = 1
