@@ -34,6 +34,7 @@ var allowed = []allowance{
 	{"words", "docs/reference/problems.md", "as gateway/exchange/problem.go"},
 	{"words", "gateway/grpc", "the name of a status code of gRPC"},
 	{"words", "gateway/record/meter.go", "as gateway/grpc"},
+	{"words", "gateway/upstream/retry", "as gateway/grpc"},
 	{"words", "docs/grpc.md", "as gateway/grpc"},
 	{"words", "test/conformance/connect_grpc_test.go", "as gateway/grpc"},
 	{"exit", "bench/main.go", "a program of its own beside the product: its status says whether every answer was right"},
