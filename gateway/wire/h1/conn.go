@@ -21,7 +21,8 @@ type conn struct {
 	in     sock.Reader
 	cancel exchange.Canceler
 	served int
-	begun  bool // an empty line before the request has been skipped
+	begun  bool        // an empty line before the request has been skipped
+	woken  atomic.Bool // a read was interrupted for the exchange's sake
 	state  atomic.Uint32
 	next   step // what has to be done outside of Each
 
@@ -140,7 +141,10 @@ func (c *conn) drain() {
 func (c *conn) gone() { c.cancel.Cancel() }
 
 // Interrupt implements exchange.Wire.
-func (c *conn) Interrupt() { c.Conn.WakeReader() }
+func (c *conn) Interrupt() {
+	c.woken.Store(true)
+	c.Conn.WakeReader()
+}
 
 // arrived carries the requests that have arrived. It is called by Each, inside of which nothing can be read or closed,
 // and returns whether the connection waits for the next one.
@@ -344,12 +348,16 @@ func (c *conn) beginBody(l *Limits) {
 	r.Body = exchange.Body{Reader: &c.body, Length: c.body.Size()}
 }
 
-// finish ends an exchange. What is left of the request's body is skipped if it has arrived already.
+// finish ends an exchange. What is left of the request's body is skipped if it has arrived already. An exchange that gave the
+// body up may have done so when all of it had been read: then the next request can be read too.
 func (c *conn) finish() step {
 	for !c.broken && c.body.err == nil && c.body.Ready() {
 		if _, err := c.body.Next(); err != nil {
 			break
 		}
+	}
+	if c.woken.Swap(false) {
+		c.Rearm() // before looking whether it was woken for another reason, too
 	}
 	switch {
 	case c.reset:
