@@ -135,7 +135,7 @@ func TestTheShellCompletesVerbsAndPolicies(t *testing.T) {
 }
 
 func TestEveryVerbHasHelpWithAnExample(t *testing.T) {
-	for _, verb := range []string{"run", "check", "schema", "explain route", "policies", "demo", "ca"} {
+	for _, verb := range []string{"run", "check", "schema", "explain route", "explain upstream", "policies", "demo", "ca"} {
 		out, _, status := headgate(t, append(strings.Fields(verb), "--help")...)
 		if status != 0 || !strings.Contains(out, "Examples:\n  headgate "+verb) {
 			t.Errorf("%s: exit %d\n%s", verb, status, out)

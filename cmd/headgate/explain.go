@@ -21,7 +21,7 @@ func explainCommand() *cobra.Command {
 		Use: "explain", Short: "Say what a document does, and why", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(explainRouteCommand(), explainConnectionCommand())
+	c.AddCommand(explainRouteCommand(), explainConnectionCommand(), explainUpstreamCommand())
 	return c
 }
 

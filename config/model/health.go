@@ -22,7 +22,7 @@ func (h *Health) SetDefaults() {
 
 // HealthExpect is what a probe's answer must be, all of it.
 type HealthExpect struct {
-	Status []int  `yaml:"status" min:"1" doc:"One of these. Without any: 200 to 399."`
+	Status []int  `yaml:"status" min:"1" doc:"One of these, between 100 and 599. Without any: 200 to 399."`
 	Body   string `yaml:"body" doc:"A regular expression (RE2) that its first 64 KiB match."`
 	JSON   string `yaml:"json" doc:"An expression over the body read as JSON, which must be true, such as json.status == \"UP\"."`
 }
@@ -36,10 +36,10 @@ type HealthGRPC struct {
 type Ejection struct {
 	Failures  int           `yaml:"consecutive_failures" min:"0" max:"1000" doc:"Failures in a row (no answer, a broken one, 502, 503, 504) that eject a target. 0: never."`
 	Connects  int           `yaml:"consecutive_connect_failures" min:"0" max:"1000" doc:"Connections in a row that could not be opened that eject a target. 0: never."`
-	Share     int           `yaml:"failure_percent" min:"0" max:"100" doc:"Share of failures among the requests of the last ten seconds, of which there must be 20, that ejects a target. 0: never."`
-	Latency   float64       `yaml:"latency_factor" min:"0" max:"1000" doc:"Times the median latency of the other targets that eject one, when two rows of 20 requests show it. 0: never."`
-	For       time.Duration `yaml:"for" min:"100ms" max:"1h" doc:"How long it is left out the first time; doubled each time in a row, up to ten times as long."`
-	MaxShare  int           `yaml:"max_percent" min:"0" max:"100" doc:"Share of the targets that may be ejected at one time."`
+	Share     int           `yaml:"failure_percent" min:"0" max:"100" doc:"Share of failures among the requests since the first failure of the last ten seconds, of which there must be 20, that ejects a target. 0: never."`
+	Latency   float64       `yaml:"latency_factor" min:"0" max:"1000" doc:"Times the median latency of the other targets that eject one, when the medians of two rows of 20 requests show it; below 20 ms nobody is slow. 0: never."`
+	For       time.Duration `yaml:"for" min:"100ms" max:"1h" doc:"How long it is left out the first time; doubled each time in a row, up to ten times as long. A time is forgiven when the target has been well for as long as it lasted."`
+	MaxShare  int           `yaml:"max_percent" min:"0" max:"100" doc:"Share of the targets that take requests which may be ejected at one time."`
 	OnAllDown string        `yaml:"when_all_are_out" oneof:"ask-all fail" doc:"When no target is well: ask them all the same, or answer 503 no_target (or the fallback)."`
 }
 

@@ -11,6 +11,7 @@ import (
 type Status struct {
 	Name    string         `json:"name"`
 	Balance string         `json:"balance"`
+	Health  health.Rules   `json:"health"`
 	Targets []TargetStatus `json:"targets"`
 
 	Discovery *discover.Status `json:"discovery,omitempty"` // when the targets do not stand in the document
@@ -33,6 +34,8 @@ type TargetStatus struct {
 	H2Streams int     `json:"h2_streams,omitempty"`     // requests on them
 	LatencyMS float64 `json:"latency_ms"`               // remembered, as the balancer sees it
 	Failing   float64 `json:"failing"`                  // share of requests that fail lately
+	CostMS    float64 `json:"cost_ms"`                  // what one more request would meet, as least-latency sees it
+	Started   float64 `json:"started"`                  // share of its weight that it gets: less than 1 in a slow start
 
 	health.Status // its state may also be off: of weight 0, it takes no new requests
 }
@@ -41,19 +44,20 @@ type TargetStatus struct {
 func (u *Upstream) Status() Status {
 	id := u.identity.Load()
 	s := Status{
-		Name: u.Name, Balance: u.config.Balance.Algorithm, Targets: []TargetStatus{},
+		Name: u.Name, Balance: u.config.Balance.Algorithm, Health: u.health.Rules(), Targets: []TargetStatus{},
 		Certificate: id.Certificate(u.env.Clock.Now()), Problem: id.Problem(),
 	}
 	if u.finder != nil {
 		d := u.finder.Status()
 		s.Discovery = &d
 	}
-	set := u.set.Load()
+	set, now := u.set.Load(), u.coarse()
 	for i, t := range set.targets {
 		w := &set.wanted[i]
 		ts := TargetStatus{
 			Address: t.end.Address, Weight: w.weight, Priority: w.priority, Zone: w.zone, InFlight: t.load.InFlight(),
 			LatencyMS: t.load.Latency().Seconds() * 1000, Failing: t.load.Failing(), Status: t.health.Status(),
+			CostMS: t.load.Cost(now).Seconds() * 1000, Started: set.balancer.Fade(i, now),
 		}
 		t.transport(&ts, id)
 		if w.weight == 0 {

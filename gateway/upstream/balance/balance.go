@@ -177,6 +177,9 @@ func (e *Endpoint) full() bool { return e.MaxRequests > 0 && e.Load.InFlight() >
 // leastFade is the share that a new endpoint starts with: enough to warm up by, little enough not to be felt.
 const leastFade = 0.1
 
+// Fade is the share of its weight that the i-th endpoint gets at a time: less than 1 while it starts slowly.
+func (b *Balancer) Fade(i int, now time.Duration) float64 { return b.fade(&b.ends[i], now) }
+
 // fade is the share of its weight that an endpoint gets at a time, leastFade to 1.
 func (b *Balancer) fade(e *Endpoint, now time.Duration) float64 {
 	age := now - e.Load.since(now)

@@ -127,6 +127,11 @@ func (l *Load) Available(now time.Duration) bool {
 	return !l.down.Load() && int64(now) >= l.until.Load()
 }
 
+// Cost is what one more request would meet, as the balancer sees it: latency and failures, for those under way and itself.
+func (l *Load) Cost(now time.Duration) time.Duration {
+	return time.Duration(l.cost(now, l.InFlight()) * float64(time.Second))
+}
+
 // cost is what one more request would meet, in seconds. An endpoint that was not asked for a while is forgiven step by step,
 // until it is asked again.
 func (l *Load) cost(now time.Duration, waiting int64) float64 {

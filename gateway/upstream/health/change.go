@@ -20,8 +20,18 @@ func (s Span) String() string {
 	if d < time.Minute {
 		return strconv.FormatFloat(d.Seconds(), 'g', 3, 64) + " s"
 	}
-	text := strings.TrimSuffix(d.Round(time.Second).String(), "0s")
-	return strings.TrimSpace(strings.NewReplacer("h", " h ", "m", " m ", "s", " s").Replace(text))
+	var parts []string
+	d = d.Round(time.Second)
+	for _, unit := range []struct {
+		length time.Duration
+		name   string
+	}{{time.Hour, " h"}, {time.Minute, " m"}, {time.Second, " s"}} {
+		if n := d / unit.length; n > 0 {
+			parts = append(parts, strconv.FormatInt(int64(n), 10)+unit.name)
+		}
+		d %= unit.length
+	}
+	return strings.Join(parts, " ")
 }
 
 // Change is one change of a target's state.
