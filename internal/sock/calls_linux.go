@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -71,4 +72,24 @@ func (c *Conn) peerClosed() bool {
 		}
 	})
 	return err == nil && closed
+}
+
+// acks asks the kernel. ok: it has answered.
+func (c *Conn) acks() (a acks, ok bool) {
+	err := c.raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return
+		}
+		a = acks{bytes: info.Bytes_acked, flying: info.Unacked, window: info.Snd_wnd, retries: info.Retransmits}
+		a.quiet = time.Duration(info.Last_ack_recv) * time.Millisecond
+		a.queued, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+		ok = err == nil
+	})
+	return a, ok && err == nil
+}
+
+// shut ends both directions, so that whoever waits on the connection learns it.
+func (c *Conn) shut() {
+	_ = c.raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }) // it may have ended by itself
 }

@@ -60,3 +60,8 @@ func (c *Conn) peerClosed() bool {
 	})
 	return err == nil && closed
 }
+
+// acks knows nothing here: deadlines are all that there is.
+func (c *Conn) acks() (acks, bool) { return acks{}, false }
+
+func (c *Conn) shut() {}

@@ -32,8 +32,8 @@ type Conn struct {
 	trusted atomic.Bool   // waiting for news of the peer's end without having looked, see Each
 	looking sync.Mutex    // held while the sweeper looks instead
 	serving atomic.Uint64 // odd while a request is being answered
-	seen    uint64        // the sweeper's: serving at its last look
-	onGone  func()        // called by the sweeper when the peer has gone while serving
+	looks   looks
+	onGone  func() // called by the sweeper when the peer has gone while serving
 }
 
 // timer is the one deadline that a connection has at a time.
@@ -144,8 +144,11 @@ func (c *Conn) result(t *transfer, err error) (int, error) {
 	return t.n, c.name(err)
 }
 
-// name tells an interruption from a deadline.
+// name tells an interruption from a deadline, and a machine that is gone from an end.
 func (c *Conn) name(err error) error {
+	if err != nil && c.looks.lost.Load() {
+		return ErrLost
+	}
 	if err != nil && c.interrupted.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		return ErrInterrupted
 	}
@@ -252,7 +255,16 @@ func (c *Conn) Expired() bool { return c.timer.expired.Load() }
 // expire is called by the sweeper for a connection whose deadline had passed; it may have been armed anew since.
 func (c *Conn) expire(now int64) {
 	at := c.timer.at.Load()
-	if at == 0 || at > now || !c.timer.at.CompareAndSwap(at, 0) {
+	if at == 0 || at > now {
+		return
+	}
+	if d := time.Duration(c.timer.patience.Load()); c.timer.phase.Load() == PhaseWrite && c.takes(d) {
+		if again := now + int64(d); c.timer.at.CompareAndSwap(at, again) {
+			c.sweeper.expect(again)
+		}
+		return
+	}
+	if !c.timer.at.CompareAndSwap(at, 0) {
 		return
 	}
 	c.timer.expired.Store(true)
@@ -291,11 +303,14 @@ func (c *Conn) lookForEnd() {
 }
 
 // checkGone is called by the sweeper.
-func (c *Conn) checkGone() {
+func (c *Conn) checkGone(at int64) {
+	if c.looks.within.Load() > 0 {
+		c.checkAcks(at)
+	}
 	c.lookForEnd()
 	now := c.serving.Load()
-	inFlight := now&1 == 1 && now == c.seen
-	c.seen = now
+	inFlight := now&1 == 1 && now == c.looks.served
+	c.looks.served = now
 	if inFlight && c.onGone != nil && c.peerClosed() && c.serving.Load() == now {
 		c.onGone()
 	}

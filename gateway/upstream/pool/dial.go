@@ -5,11 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"time"
 
 	"headgate/gateway/exchange"
 	"headgate/internal/metric"
 	"headgate/internal/sock"
 )
+
+// leastAckTime is the least that an open connection's target may take to acknowledge what it was sent, however little it may
+// take to open one: a burst of lost packets must not end what is under way.
+const leastAckTime = 2 * time.Second
 
 // Opened is an open connection to a target, ready for the first byte of its protocol.
 type Opened struct {
@@ -38,6 +43,7 @@ func (p *Pool) open(ctx context.Context, client *exchange.Client, config *tls.Co
 	if err != nil {
 		return Opened{}, errors.Join(err, nc.Close())
 	}
+	sc.AckWithin(max(p.settings.Connect, leastAckTime))
 	c := Opened{Conn: sc}
 	if err := p.greet(ctx, &c, client, config); err != nil {
 		sc.Reset() // nothing of worth was said on it
