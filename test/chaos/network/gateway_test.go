@@ -210,7 +210,7 @@ func (w *world) await(t *testing.T, what string, out ...*target) {
 	})
 }
 
-// holds is what a gateway holds of the system, idle connections to services aside.
+// holds is what a gateway holds of the system, connections to services aside.
 type holds struct{ goroutines, descriptors int }
 
 var goroutineTotal = regexp.MustCompile(`goroutine profile: total (\d+)`)
@@ -229,6 +229,7 @@ func (w *world) holds(t *testing.T) (h holds) {
 	h.descriptors = len(entries)
 	for _, s := range w.sees(t) {
 		h.descriptors -= s.Idle + s.H2Conns
+		h.goroutines -= 2 * s.H2Conns // one reads, one writes
 	}
 	return h
 }
@@ -266,4 +267,19 @@ func (w *world) goroutines() string {
 		return err.Error()
 	}
 	return body
+}
+
+// memory returns how many KiB of memory the gateway has held at most.
+func (w *world) memory(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.process.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(b)
+	if m == nil {
+		t.Fatal("no VmHWM")
+	}
+	n, _ := strconv.Atoi(string(m[1]))
+	return n
 }

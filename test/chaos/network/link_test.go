@@ -3,6 +3,10 @@
 package network
 
 import (
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,4 +58,61 @@ func TestABadLinkIsAvoided(t *testing.T) {
 			}
 		})
 	}
+}
+
+const (
+	slowClients = 4
+	slowSize    = 64 << 20 // of each client's download
+	slowRate    = 100_000  // bytes per second, of all together
+	slowTaken   = 50_000   // bytes that each takes before one looks
+	mostFetched = 48 << 20 // what sockets' buffers may hold along the way: far less than all the downloads
+	mostMemory  = 48 << 10 // KiB
+)
+
+// Clients behind a slow link ask for much. What they cannot take yet is not fetched, and the gateway's memory does not grow.
+// When they vanish, they are let go after body_timeout, and their downloads with them.
+func TestSlowClientsCostLittle(t *testing.T) {
+	t.Parallel()
+	w := start(t, 1, strings.Replace(standard, `":8000"`, `":8000", limits: {body_timeout: 2s}`, 1))
+	before := w.idles(t)
+	far := w.Machine(t, "far")
+	w.Set(w.machine, far, lab.Condition{Rate: slowRate, Delay: 10 * time.Millisecond, Queue: 50})
+	base := w.memory(t)
+	var taken [slowClients]atomic.Int64
+	for i := range taken {
+		c, err := connect(far, w.machine.At(httpPort))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = io.WriteString(c, request(fmt.Sprintf("GET /download?size=%d", slowSize)))
+			for b := make([]byte, 4096); ; {
+				n, err := c.in.Read(b)
+				if err != nil {
+					return
+				}
+				taken[i].Add(int64(n))
+			}
+		}()
+		t.Cleanup(func() { c.Close(); <-ended })
+	}
+	eventually(t, "everybody gets something", func() (bool, string) {
+		least := taken[0].Load()
+		for i := range taken {
+			least = min(least, taken[i].Load())
+		}
+		return least > slowTaken, fmt.Sprint(least)
+	})
+	fetched, grown := w.Carried(w.targets[0].Machine, w.machine)*1500, w.memory(t)-base
+	t.Logf("at most %d KiB of %d were fetched, memory grew by %d KiB", fetched>>10, slowClients*slowSize>>10, grown)
+	if fetched > mostFetched {
+		t.Errorf("%d bytes were fetched; at most %d", fetched, mostFetched)
+	}
+	if grown > mostMemory {
+		t.Errorf("memory grew by %d KiB; at most %d", grown, mostMemory)
+	}
+	w.Cut(w.machine, far)
+	w.settles(t, before)
 }
