@@ -103,8 +103,11 @@ func (b *Balance) SetDefaults() {
 
 // FromScalar reads an algorithm written alone.
 func (b *Balance) FromScalar(s string) error {
-	b.Algorithm = s
-	return oneOf(s, "least-latency", "round-robin", "least-requests", "random", "consistent-hash")
+	err := oneOf(s, "least-latency", "round-robin", "least-requests", "random", "consistent-hash")
+	if err == nil {
+		b.Algorithm = s
+	}
+	return err
 }
 
 // oneOf checks a word that stands for a whole section.

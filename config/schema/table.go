@@ -138,7 +138,7 @@ func allowed(tag reflect.StructTag) string {
 		parts = append(parts, b)
 	}
 	if p := tag.Get("pattern"); p != "" {
-		parts = append(parts, p)
+		parts = append(parts, "`"+p+"`")
 	}
 	if prefixes, anything := decode.Literals(tag); !anything {
 		for i, prefix := range prefixes {
