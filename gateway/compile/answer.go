@@ -20,10 +20,10 @@ const plainText = "text/plain; charset=utf-8"
 
 // respond compiles a fixed answer. What expressions put into its body is escaped as its media type wants it, so that a
 // client's text can be neither markup nor structure.
-func (b *apiJob) respond(m *model.Respond, at []string) func(*exchange.Exchange) {
+func (j *job) respond(m *model.Respond, at []string) func(*exchange.Exchange) {
 	key := func(k string) []string { return append(slices.Clip(at), k) }
 	if m.Body != "" && (m.Status == 204 || m.Status == 205 || m.Status == 304) {
-		b.problem("invalid_value", fmt.Sprintf("a reply of status %d has no body (RFC 9110 section 6.4.1)", m.Status), key("body")...)
+		j.problem("invalid_value", fmt.Sprintf("a reply of status %d has no body (RFC 9110 section 6.4.1)", m.Status), key("body")...)
 	}
 	contentType := ""
 	if m.Body != "" {
@@ -35,11 +35,11 @@ func (b *apiJob) respond(m *model.Respond, at []string) func(*exchange.Exchange)
 		value := m.Headers[name]
 		switch {
 		case !exchange.ValidName(name):
-			b.problem("invalid_value", fmt.Sprintf("%q cannot be the name of a header field", name), append(key("headers"), name)...)
+			j.problem("invalid_value", fmt.Sprintf("%q cannot be the name of a header field", name), append(key("headers"), name)...)
 		case !exchange.ValidValue(value):
-			b.problem("invalid_value", fmt.Sprintf("%q cannot be the value of a header field", value), append(key("headers"), name)...)
+			j.problem("invalid_value", fmt.Sprintf("%q cannot be the value of a header field", value), append(key("headers"), name)...)
 		case framing(name):
-			b.problem("invalid_value", fmt.Sprintf("%s is the gateway's own business: it says how the reply is sent", name),
+			j.problem("invalid_value", fmt.Sprintf("%s is the gateway's own business: it says how the reply is sent", name),
 				append(key("headers"), name)...)
 		case strings.EqualFold(name, "Content-Type"):
 			contentType = value
@@ -47,9 +47,9 @@ func (b *apiJob) respond(m *model.Respond, at []string) func(*exchange.Exchange)
 			fields = append(fields, field{name, value})
 		}
 	}
-	body, err := b.compiler.options.Expr.Template(m.Body, escaperOf(contentType))
+	body, err := j.compiler.options.Expr.Template(m.Body, escaperOf(contentType))
 	if err != nil {
-		b.problem("invalid_template", err.Error(), key("body")...)
+		j.problem("invalid_template", err.Error(), key("body")...)
 		return nil
 	}
 	status := m.Status

@@ -31,7 +31,7 @@ func (j *job) routes(s *engine.Snapshot, fronts *releases) {
 			}
 			if info.Upstream != "" {
 				if found := j.resolve(c); found != nil {
-					r.Upstream = found.upstream
+					r.Upstream, info.Waiting = found.upstream, found.upstream.Waiting
 				}
 				r.Release = fronts.front(info.Upstream)
 			}

@@ -81,6 +81,9 @@ func (j *job) upstreams() {
 		j.count.Upstreams++
 		env := j.compiler.options.Upstream
 		env.Log = env.Log.With("upstream", name)
+		if f := m.Fallback; f != nil && f.Respond != nil {
+			env.Respond = j.respond(f.Respond, []string{"upstreams", name, "fallback", "respond"})
+		}
 		if err := checkHost(m.Host); err != nil {
 			j.problem("invalid_value", err.Error(), "upstreams", name, "host")
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strconv"
+	"time"
 
 	"headgate/gateway/exchange"
 	"headgate/gateway/grpc"
@@ -143,8 +145,11 @@ func allowed(allow string) func(*exchange.Exchange) {
 	}
 }
 
-// limit lets the time of a call begin to count.
+// limit lets the time begin to count that the upstream's document or a call allows for the whole exchange.
 func (c *carriage) limit() bool {
+	if c.answer == nil && c.route.Upstream != nil {
+		c.route.Upstream.Limit(c.x)
+	}
 	if e := c.rpc.Begin(c.x, c.route.GRPC); e != nil {
 		return c.fail(e)
 	}
@@ -215,6 +220,9 @@ func bodyError(err error) *exchange.Error {
 // fail makes the reply a problem. It returns false for the convenience of those who stop there.
 func (c *carriage) fail(e *exchange.Error) bool {
 	c.x.Problem(e.Code, e.Detail)
+	if e.RetryAfter > 0 {
+		c.x.Reply.Header.Add("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second))) // RFC 9110 section 10.2.3
+	}
 	c.x.Err = e
 	return false
 }

@@ -42,6 +42,9 @@ func (c *carriage) enter() bool {
 func (c *carriage) switched() {
 	if c.x.Reply.Switched != nil {
 		c.x.Reply.Tunnel = c.route.Upgrades
+		if c.x.Cancel != nil {
+			c.x.Cancel.Lift() // the time was for the handshake
+		}
 		return
 	}
 	c.giveBack()

@@ -97,6 +97,15 @@ func (e *expiry) fire() {
 	}
 }
 
+// Lift takes the deadline away, for what goes on after the answer: a connection that was switched to another protocol. It is
+// called by who carries the exchange.
+func (c *Canceler) Lift() {
+	c.disarm()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = time.Time{}
+}
+
 // disarm stops the timer. One that has fired is not used again, and does not touch the canceler any more.
 func (c *Canceler) disarm() {
 	e := c.expiry

@@ -170,6 +170,10 @@ type Route struct {
 	API, Version, Name string
 	Upstream           string // "" when the route answers without one
 	Index              int    // dense within one snapshot
+
+	// Waiting is the share of the requests to the upstream that lately had to wait for it, or were refused, in percent; nil: there
+	// is no upstream.
+	Waiting func(now time.Time) int
 }
 
 // Param is one captured piece of the path, percent-decoded.
@@ -198,7 +202,8 @@ type Usage struct {
 	Target                   string        // address of the upstream target that answered
 	Variant                  string        // that a split has chosen; "": there was no split
 	Attempts                 int
-	Aborted                  bool // the client did not get a whole reply
+	Fallback                 string // why the upstream's fallback answered, such as no_target; "": it did not
+	Aborted                  bool   // the client did not get a whole reply
 	Cached                   bool
 	GRPC                     GRPCStatus
 	Closed                   string        // why a switched connection ended, such as client_closed; "": none was

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Source says whose doing a reply or an error is.
@@ -34,6 +35,8 @@ type Error struct {
 	Retry  bool   // nothing was done yet, so another attempt is safe
 	Detail string // more for the caller; must not reveal internals
 	Cause  error  // for the operator's log only
+
+	RetryAfter time.Duration // when it is worth to try again, for the field of that name; 0: not known
 }
 
 // Error returns the code's name and the cause.
@@ -110,6 +113,7 @@ var (
 	UpstreamUnreachable = Code{"upstream_unreachable", 502, "The service behind this API could not be reached."}
 	UpstreamUntrusted   = Code{"upstream_untrusted", 502, "The service behind this API could not prove who it is."}
 	UpstreamBusy        = Code{"upstream_busy", 503, "The service behind this API has as many requests at one time as it may have."}
+	BreakerOpen         = Code{"breaker_open", 503, "The service behind this API fails too often, and is left alone for a while."}
 	UpstreamNoUpgrade   = Code{"upstream_no_upgrade", 502, "The service behind this API cannot switch to the protocol that was asked for."}
 	UpstreamInvalid     = Code{"upstream_invalid", 502, "The service behind this API gave an answer that is not valid HTTP."}
 	UpstreamClosed      = Code{"upstream_closed", 502, "The service behind this API closed the connection before it answered."}
@@ -133,7 +137,7 @@ func Codes() []Code {
 		RouteNotFound, MethodNotAllowed, AmbiguousPath, BadRequest, PlainHTTP, BodyTooLarge, TargetTooLong, Misdirected, HeadTooLarge,
 		ExpectationFailed, NotImplemented, VersionNotSupported, RequestTimeout, TooManyConnections, LoopDetected,
 		ConnectionRate, NotTLS, NameNotServed,
-		UpstreamUnreachable, UpstreamUntrusted, UpstreamBusy, UpstreamNoUpgrade, UpstreamInvalid, UpstreamClosed, UpstreamTimeout,
+		UpstreamUnreachable, UpstreamUntrusted, UpstreamBusy, BreakerOpen, UpstreamNoUpgrade, UpstreamInvalid, UpstreamClosed, UpstreamTimeout,
 		DeadlineExceeded, Overloaded, NoTarget, ClientGone, WebSocketVersion, TooManyUpgrades, TooManyUpgradesOfConsumer,
 		PolicyFailed, PolicyUnavailable, Internal,
 	}

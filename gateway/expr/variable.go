@@ -96,6 +96,16 @@ func requestVariables() []variable {
 		text("route", "Name of the route.", route(func(r *exchange.Route) string { return r.Name })),
 		text("variant", `Variant that a split has chosen; "" before the upstream is asked, and without a split.`,
 			func(x *exchange.Exchange) string { return x.Usage.Variant }),
+		{
+			Variable: expr.Variable{Name: "upstream.waiting", Type: expr.Int,
+				Doc: "Share of the requests to the route's upstream that lately had to wait for it, or were refused because it is busy, in percent."},
+			number: func(x *exchange.Exchange) int {
+				if x.Route == nil || x.Route.Waiting == nil {
+					return 0
+				}
+				return x.Route.Waiting(x.Start)
+			},
+		},
 		text("id", "The correlation id.", func(x *exchange.Exchange) string { return x.ID }),
 		{Variable: expr.Variable{Name: "now", Type: expr.Time, Doc: "When the request's head was complete."}},
 	}

@@ -30,7 +30,7 @@ type Call struct {
 	text       bool   // a gRPC-Web reply is to be base64
 	translated bool   // the upstream is spoken to in gRPC although the client speaks gRPC-Web
 	until      time.Time
-	clock      clock.Clock // with until
+	clock      clock.Clock // of a call whose route leads somewhere
 	in         decoder
 	out        reply
 }
@@ -69,6 +69,7 @@ func (c *Call) Begin(x *exchange.Exchange, s *Settings) *exchange.Error {
 
 // limit bounds the exchange by what the client allows and the document grants.
 func (c *Call) limit(x *exchange.Exchange, s *Settings) *exchange.Error {
+	c.clock = s.clock
 	name, parse := c.timeoutField()
 	limit := time.Duration(math.MaxInt64)
 	if value, given := x.Request.Header.Lookup(name); given {
@@ -88,7 +89,7 @@ func (c *Call) limit(x *exchange.Exchange, s *Settings) *exchange.Error {
 	if limit > endless {
 		return nil
 	}
-	c.until, c.clock = x.Start.Add(limit), s.clock
+	c.until = x.Start.Add(limit)
 	if x.Cancel != nil {
 		x.Cancel.Expire(s.clock.Now(), c.until)
 	}
@@ -133,7 +134,15 @@ func (c *Call) translate(r *exchange.Request) {
 
 // Forward is called before the upstream is asked: it is told how much of the time is left.
 func (c *Call) Forward(x *exchange.Exchange) {
-	if c == nil || c.until.IsZero() {
+	if c == nil || c.clock == nil {
+		return
+	}
+	if x.Cancel != nil {
+		if at, ok := x.Cancel.Until(); ok {
+			c.until = at // of the client's and the document's times the earliest
+		}
+	}
+	if c.until.IsZero() {
 		return
 	}
 	h := &x.Request.Header

@@ -51,6 +51,7 @@ func specs() []spec {
 		{name: "variant", text: func(l *line) string { return l.x.Usage.Variant }},
 		{name: "upstream_ms", number: putUpstream},
 		{name: "attempts", number: func(b []byte, l *line) []byte { return putPositive(b, l.x.Usage.Attempts) }},
+		{name: "fallback", text: func(l *line) string { return l.x.Usage.Fallback }},
 		{name: "user_agent", text: func(l *line) string { return l.x.Request.Header.Get("User-Agent") }},
 		{name: "aborted", number: func(b []byte, l *line) []byte { return putTrue(b, l.x.Usage.Aborted) }},
 		{name: "grpc_status", number: putGRPCStatus},
@@ -76,7 +77,7 @@ func specs() []spec {
 }
 
 // defaultFields is how many of specs make the default line.
-const defaultFields = 30
+const defaultFields = 31
 
 func putClient(b []byte, l *line) []byte {
 	if !l.x.Client.IP.IsValid() {

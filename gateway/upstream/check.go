@@ -3,9 +3,11 @@ package upstream
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"headgate/config/decode"
 	"headgate/config/model"
+	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/health"
 	"headgate/gateway/upstream/pool"
 )
@@ -47,7 +49,57 @@ func check(m *model.Upstream, ends []pool.Endpoint) error {
 	if raw && m.Protocol == "h2" {
 		errs = append(errs, decode.At("protocol", "tcp targets carry bytes and no HTTP; leave protocol out"))
 	}
-	return errors.Join(append(errs, checkHealth(m, ends, raw))...)
+	return errors.Join(append(errs, checkHealth(m, ends, raw), checkOverload(m, raw))...)
+}
+
+// checkOverload finds what does not go together of deadlines, concurrency and fallback.
+func checkOverload(m *model.Upstream, raw bool) error {
+	var errs []error
+	told := func(path, name string) {
+		if err := checkFieldName(name); name != "" && err != nil {
+			errs = append(errs, decode.At(path, "%s", err))
+		}
+	}
+	told("timeouts.deadline_header", m.Timeouts.Header)
+	told("concurrency.brown_out_header", m.Concurrency.BrownOut)
+	if h := m.Timeouts.Header; h != "" && strings.EqualFold(h, m.Concurrency.BrownOut) {
+		errs = append(errs, decode.At("concurrency.brown_out_header", "%s is deadline_header, too; one field has one meaning", h))
+	}
+	if raw && m.Timeouts.Total > 0 {
+		errs = append(errs, decode.At("timeouts.total", "tcp targets carry connections, which have no answer to be late; leave total out"))
+	}
+	c := &m.Concurrency
+	switch {
+	case c.Min > c.Max:
+		errs = append(errs, decode.At("concurrency.min", "min is %d, and max is %d; it cannot be more", c.Min, c.Max))
+	case c.Mode == "auto" && (c.Limit < c.Min || c.Limit > c.Max):
+		errs = append(errs, decode.At("concurrency.limit", "auto begins at %d, which is not from min (%d) to max (%d)", c.Limit, c.Min, c.Max))
+	case c.BrownOut != "" && c.Mode == "off":
+		errs = append(errs, decode.At("concurrency.brown_out_header", "with mode: off no request waits, and there is nothing to tell"))
+	}
+	switch f := m.Fallback; {
+	case f == nil:
+	case f.Upstream == "" && f.Respond == nil:
+		errs = append(errs, decode.At("fallback", "fallback says nothing; write upstream: NAME, or respond: {status: 503, body: ...}"))
+	case f.Upstream != "" && f.Respond != nil:
+		errs = append(errs, decode.At("fallback.respond", "upstream and respond exclude each other; there is one fallback"))
+	case f.Respond != nil && raw:
+		errs = append(errs, decode.At("fallback.respond", "tcp targets carry bytes and no HTTP, and an answer is HTTP; write upstream: NAME"))
+	}
+	return errors.Join(errs...)
+}
+
+// checkFieldName finds names of header fields that are not the document's to set: they say how a message is sent, or to whom.
+func checkFieldName(name string) error {
+	if !exchange.ValidName(name) {
+		return fmt.Errorf("%q cannot be the name of a header field", name)
+	}
+	switch strings.ToLower(name) {
+	case "host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "trailer", "te", "expect", "date",
+		"content-type", "authorization", "cookie":
+		return fmt.Errorf("%s has another meaning; take a name of its own, such as X-Request-Timeout-Ms", name)
+	}
+	return nil
 }
 
 // checkHealth wants one kind of probe, and one that the targets can answer.

@@ -12,14 +12,14 @@ import (
 // Raw reports whether the targets carry bytes and no HTTP (tcp:// and tls://): such an upstream is for TCP listeners only.
 func (u *Upstream) Raw() bool { return u.raw }
 
-// Dial opens a connection to a target for bytes that are not ours to understand, as TCP listeners do: chosen as for a
-// request, with its PROXY header and its TLS handshake made, and told in x.Usage. A target that cannot be reached is
-// counted as failing and another one is asked. x says who the client is and may be canceled meanwhile.
-//
-// The connection is the caller's to close; release must be called at its end, once or more. The error is always an
-// *exchange.Error, and then there is neither.
-func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err error) {
-	began := u.env.Clock.Now()
+// dial is Dial without the fallback.
+func (u *Upstream) dial(x *exchange.Exchange) (c *sock.Conn, release func(), err error) {
+	pass, err := u.gate.Enter(x, u.env.Clock.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { pass.Leave(x, x.Usage.UpstreamTime, err) }() // once the connection stands, nothing more is known of it
+	began := pass.Began()
 	x.Usage.UpstreamStart = began.Sub(x.Start)
 	var not balance.Tried
 	for x.Usage.Attempts < maxAttempts {

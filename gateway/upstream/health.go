@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"headgate/gateway/upstream/gate"
 	"headgate/gateway/upstream/health"
 	"headgate/gateway/upstream/pool"
 )
@@ -24,13 +25,14 @@ func (u *Upstream) newHealth() (*health.Group, error) {
 }
 
 // Inherit takes over what is known about targets from the upstream of that name that serves now: health, latency, what is
-// under way, and for how long they have been there. It is called before Start; if that is never called, nothing has
-// happened.
+// under way, and for how long they have been there; and what its gate has found out. It is called before
+// Start; if that is never called, nothing has happened.
 func (u *Upstream) Inherit(old *Upstream) {
 	u.changing.Lock()
 	defer u.changing.Unlock()
 	u.health.Inherit(old.health)
 	u.total = old.total
+	u.gate = gate.After(old.gate, &u.config, u.env.Clock)
 	s := u.set.Load()
 	for _, t := range s.targets {
 		t.join()

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"headgate/gateway/upstream/discover"
+	"headgate/gateway/upstream/gate"
 	"headgate/gateway/upstream/health"
 	"headgate/gateway/upstream/pool"
 	"headgate/internal/metric"
@@ -13,6 +14,7 @@ type Status struct {
 	Balance string         `json:"balance"`
 	Health  health.Rules   `json:"health"`
 	Targets []TargetStatus `json:"targets"`
+	gate.Status
 
 	Discovery *discover.Status `json:"discovery,omitempty"` // when the targets do not stand in the document
 
@@ -51,6 +53,7 @@ func (u *Upstream) Status() Status {
 		d := u.finder.Status()
 		s.Discovery = &d
 	}
+	s.Status = u.gate.Status(u.env.Clock.Now())
 	set, now := u.set.Load(), u.coarse()
 	for i, t := range set.targets {
 		w := &set.wanted[i]
@@ -82,6 +85,7 @@ func (t *target) transport(ts *TargetStatus, id *pool.Identity) {
 
 func (u *Upstream) collect(emit metric.Emit) {
 	status := u.Status()
+	status.Collect(u.Name, emit)
 	if status.Discovery != nil {
 		u.collectDiscovery(status.Discovery, emit)
 	}

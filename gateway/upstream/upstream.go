@@ -12,6 +12,7 @@ import (
 	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/balance"
 	"headgate/gateway/upstream/discover"
+	"headgate/gateway/upstream/gate"
 	"headgate/gateway/upstream/health"
 	"headgate/gateway/upstream/pool"
 	"headgate/gateway/wire/h1"
@@ -30,6 +31,8 @@ type Env struct {
 	Discovered *discover.Store
 	Expr       Expressions
 	Zone       string // the gateway's own; "": not known
+	// Respond is what the document's fallback answers, compiled; nil: it has none.
+	Respond func(*exchange.Exchange)
 }
 
 // Upstream is a service: its targets, ready to be asked. It outlives reloads that do not change it.
@@ -48,6 +51,7 @@ type Upstream struct {
 	identity atomic.Pointer[pool.Identity]
 	refs     map[string]*Ref // to upstreams that the document mentions, by name
 	loans    loans           // to those that mention this one
+	gate     *gate.Gate      // nil: everybody passes
 	changing sync.Mutex      // held while the identity, the set or what is watched is replaced
 	closed   bool            // under changing, as is
 	watching bool            // whether targets are probed
@@ -74,6 +78,7 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 		Upstream: name, Sweeper: env.Sweeper, Clock: env.Clock, Metrics: env.Metrics,
 		Protocol: m.Protocol, Proxy: m.Proxy, Connect: m.Timeouts.Connect, Pool: m.Pool, HTTP2: m.HTTP2,
 	}
+	u.gate = gate.New(&m, env.Clock)
 	ends, err := readTargets(&m)
 	id, tlsErr := pool.ReadIdentity(m.TLS)
 	key, keyErr := checkBalance(&m, env.Expr)
@@ -135,24 +140,4 @@ func (u *Upstream) Tidy() {
 	for _, t := range u.set.Load().targets {
 		t.pool.Load().Tidy()
 	}
-}
-
-// Call is a request that an upstream is answering. Close ends it, whether or not its reply was read to the end.
-type Call interface{ Close() }
-
-// Send asks a target and fills x.Reply up to its head; the body is read from it afterwards. Close the call at the end of
-// the exchange. The error is always an *exchange.Error, and then there is no call.
-func (u *Upstream) Send(x *exchange.Exchange) (Call, error) {
-	began := u.env.Clock.Now()
-	x.Usage.UpstreamStart = began.Sub(x.Start)
-	a := attempt{upstream: u, x: x, began: began}
-	call, err := a.run()
-	if a.target != nil {
-		x.Usage.Target = a.target.end.Address
-	}
-	x.Usage.UpstreamTime = a.took
-	if err != nil {
-		return nil, err
-	}
-	return call, nil
 }

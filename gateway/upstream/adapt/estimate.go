@@ -47,7 +47,8 @@ type sample struct {
 	logs     atomic.Int64 // sum of their logarithms, of microseconds, in units of 1 / tick
 	squares  atomic.Int64 // sum of the squares of the logarithms, in the same units
 	overload atomic.Int64 // refused or timed out
-	_        [32]byte
+	ended    atomic.Int64 // of all kinds, since the beginning
+	_        [24]byte
 }
 
 func (s *sample) add(took time.Duration, o Outcome) {

@@ -58,7 +58,10 @@ type Limiter struct {
 	samples  [sampleShards]sample
 	reached  atomic.Bool
 
+	pressing atomic.Int64 // share of requests that waited, in percent, and until when that holds: see Pressure
+
 	mu       sync.Mutex
+	pressure pressure
 	estimate estimate
 	queue    queue
 	most     int // in the queue
@@ -101,11 +104,22 @@ type Ticket struct {
 	shard   uint32
 }
 
+// Began is when the request was let through.
+func (t Ticket) Began() time.Time { return t.began }
+
+// Try lets a request through if there is a place and nobody waits for one. It is for those to whom making a claim costs.
+func (l *Limiter) Try(now time.Time, shard uint32) (t Ticket, ok bool) {
+	if !l.enter() {
+		return Ticket{}, false
+	}
+	return Ticket{l, now, shard}, true
+}
+
 // Acquire lets a request through, at once or after a wait that ends when ctx is done. The error is ErrFull, ErrLate or that of
 // the context. now is the time of the call.
 func (l *Limiter) Acquire(ctx context.Context, now time.Time, c Claim) (Ticket, error) {
-	if l.enter() {
-		return Ticket{l, now, c.Shard}, nil
+	if t, ok := l.Try(now, c.Shard); ok {
+		return t, nil
 	}
 	w, err := l.line(now, c)
 	if err != nil {
@@ -134,6 +148,7 @@ func (t Ticket) Release(now time.Time, o Outcome) {
 	l := t.limiter
 	s := &l.samples[t.shard%sampleShards]
 	s.add(now.Sub(t.began), o)
+	s.ended.Add(1)
 	l.inFlight.Add(-1)
 	if n := s.good.Load() + s.overload.Load(); l.waiting.Load() == 0 && n%16 != 0 {
 		return
@@ -145,6 +160,9 @@ func (t Ticket) Release(now time.Time, o Outcome) {
 
 // settle ends an epoch that is over and lets through whoever has a place.
 func (l *Limiter) settle(now time.Duration) {
+	if now-l.pressure.began >= pressureSpan {
+		l.press(now)
+	}
 	if l.reached.Load() {
 		l.estimate.reached = true
 	}

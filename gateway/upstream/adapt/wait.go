@@ -20,6 +20,10 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reached.Store(true)
+	l.pressure.waited++
+	if now-l.pressure.began >= pressureSpan {
+		l.press(now)
+	}
 	l.waiting.Add(1) // first, so that whoever releases a place from here on sees it and dispatches
 	f := l.queue.flow(c.Flow, c.Priority)
 	if l.queue.length >= l.most {
@@ -113,6 +117,9 @@ func (l *Limiter) giveUp(w *waiter, cause error) error {
 	}
 	return err
 }
+
+// Waiting reports whether requests wait now.
+func (l *Limiter) Waiting() bool { return l.waiting.Load() > 0 }
 
 // Status is what a limiter knows, for people to look at.
 type Status struct {

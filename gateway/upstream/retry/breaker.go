@@ -45,9 +45,12 @@ type Breaker struct {
 	mu      sync.Mutex
 	until   time.Duration // open until, or half open since
 	times   int           // opened in a row
+	since   time.Duration // when the state began
 	probing int64         // under way
 	good    int64         // probes that have succeeded
 	round   uint32        // of probes, so that those of an earlier one count no more
+
+	openings uint64
 }
 
 // Pass is the leave to ask. The zero value is that of a closed breaker.
@@ -75,6 +78,48 @@ func NewBreaker(c BreakerConfig) *Breaker {
 
 // State returns the state, for people to look at.
 func (b *Breaker) State() State { return State(b.state.Load()) }
+
+// BreakerStatus is what a breaker knows, for people to look at. Times are on the clock of Allow.
+type BreakerStatus struct {
+	State    State
+	Since    time.Duration // that it is in this state
+	Until    time.Duration // open: when the first probe may pass
+	Failed   int64         // in the window, closed
+	Requests int64         // in the window, closed
+	Good     int64         // probes that have succeeded, half open
+	Openings uint64        // so far
+	InRow    int           // openings since it was closed last
+}
+
+// Status returns the figures of now.
+func (b *Breaker) Status(now time.Duration) BreakerStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := BreakerStatus{State: b.State(), Since: b.since, Openings: b.openings, InRow: b.times}
+	switch s.State {
+	case Closed:
+		good, bad := b.window.sum(now)
+		s.Failed, s.Requests = bad, good+bad
+	case Open:
+		s.Until = b.until
+	case HalfOpen:
+		s.Good = b.good
+	}
+	return s
+}
+
+// Left returns how long it stays open; 0: it is not, or a probe may pass.
+func (b *Breaker) Left(now time.Duration) time.Duration {
+	if b.State() == Closed {
+		return 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.State() != Open {
+		return 0
+	}
+	return max(b.until-now, 0)
+}
 
 // Allow returns whether the target may be asked now. Each pass that is given must be handed to Record or to Forget.
 func (b *Breaker) Allow(now time.Duration) (Pass, bool) {
@@ -105,7 +150,7 @@ func (b *Breaker) Allow(now time.Duration) (Pass, bool) {
 
 func (b *Breaker) halfOpen(now time.Duration) {
 	b.state.Store(uint32(HalfOpen))
-	b.until, b.probing, b.good = now, 0, 0
+	b.since, b.until, b.probing, b.good = now, now, 0, 0
 	b.round++
 }
 
@@ -130,9 +175,12 @@ func (b *Breaker) Record(shard uint32, now time.Duration, p Pass, failed bool) {
 
 // Forget gives back a pass that taught nothing, such as that of a client who went away.
 func (b *Breaker) Forget(p Pass) {
+	if p.round == 0 {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p.round != 0 && p.round == b.round && b.State() == HalfOpen {
+	if p.round == b.round && b.State() == HalfOpen {
 		b.probing--
 	}
 }
@@ -153,6 +201,8 @@ func (b *Breaker) consider(now time.Duration) {
 func (b *Breaker) open(now time.Duration) {
 	b.until = now + b.c.Pause*time.Duration(min(1<<min(b.times, 30), maxPauses))
 	b.times++
+	b.openings++
+	b.since = now
 	b.state.Store(uint32(Open))
 }
 
@@ -168,7 +218,7 @@ func (b *Breaker) probed(now time.Duration, p Pass, failed bool) {
 		// It frees no place: one round is so many probes, so that no flood of them follows the first that succeeds.
 		if b.good++; b.good >= b.c.Probes {
 			b.window.reset()
-			b.times = 0
+			b.times, b.since = 0, now
 			b.state.Store(uint32(Closed))
 		}
 	}
