@@ -66,6 +66,7 @@ type bench struct {
 	tls        *peers.TLS        // made for this run
 	results    results
 	complaints []string
+	round      int // that is going on, from 1
 	mutex      sync.Mutex
 	notes      []string // what failed where failing is a figure; while contestants run side by side it is the mutex's
 }
@@ -136,6 +137,7 @@ func headgateBinary(ctx context.Context, o options, work string) (string, error)
 // rounds measures every wanted case with every contestant in turns, as often as asked.
 func (b *bench) rounds(progress io.Writer) {
 	for round := range b.options.rounds {
+		b.round = round + 1
 		for _, t := range tasks() {
 			if !b.wants(t) {
 				continue

@@ -31,6 +31,7 @@ func (b *bench) report(m machine) string {
 	out.WriteString("the gateway alone on one core, load and upstream on another.\n")
 	out.WriteString("CPU is the gateway's own time for each completed request. ")
 	out.WriteString("Every answer is checked: status, length, body, header fields.\n")
+	out.WriteString("In the cases U the contestants run side by side, three rounds at most, each for as long as its scenario lasts.\n")
 	out.WriteString("Median, and where it says so [smallest – largest] of the rounds; ratios are of the same round.\n\n")
 	out.WriteString(goalTable(b.results))
 	for _, t := range tasks() {
@@ -39,7 +40,7 @@ func (b *bench) report(m machine) string {
 		}
 	}
 	if len(b.notes) > 0 {
-		out.WriteString("\n## What failed in the scenarios of survival, by round\n\n")
+		out.WriteString("\n## What failed in the scenarios of survival\n\n")
 		for _, n := range b.notes {
 			fmt.Fprintf(&out, "- %s\n", n)
 		}

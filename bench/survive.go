@@ -105,7 +105,7 @@ func (b *bench) survive(t task, kind peers.Kind, scenario survive.Scenario, aske
 		return nil, fmt.Errorf("%w\n%s", err, g.Output())
 	}
 	if stage.Complaint != "" {
-		b.note(fmt.Sprintf("%s, %s: %s", t.id, kind, stage.Complaint))
+		b.note(fmt.Sprintf("round %d, %s, %s: %s", b.round, t.id, kind, stage.Complaint))
 	}
 	s = sample{}
 	for name, value := range figures {
