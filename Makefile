@@ -28,8 +28,8 @@ run: bin/headgate ## the gateway on :8080 with examples/shop.yaml, in front of t
 test: lint ## everything that must hold, with the race detector
 	@.ci/install gcc curl openssl nginx haproxy
 	@.ci/install gtlsclient sslscan || echo 'without these two some conformance tests are skipped'
-	CGO_ENABLED=1 $(GO) test -race -timeout 5m $$($(GO) list ./... | grep -v '^headgate/test')
-	CGO_ENABLED=1 $(GO) test -race -timeout 5m -p 1 ./test/... # real processes and real time: one package at a time
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v '^headgate/test')
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m -p 1 ./test/... # real processes and real time: one package at a time
 
 lint: ## format, vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \

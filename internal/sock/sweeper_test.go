@@ -112,15 +112,15 @@ func TestADeadlineThatIsArmedAnewBeforeItPassesDoesNotPass(t *testing.T) {
 	})
 }
 
-func TestTenThousandDeadlinesPassEachInItsTime(t *testing.T) {
+func TestThousandsOfDeadlinesPassEachInItsTime(t *testing.T) {
 	bubble(t, func(s *Sweeper) {
 		conns := map[time.Duration]*Conn{}
-		for i := range 10_000 {
-			d := time.Duration(i+1) * 2 * time.Millisecond
+		for i := range 2_000 {
+			d := time.Duration(i+1) * 10 * time.Millisecond
 			conns[d] = unconnected(s)
 			conns[d].Arm(PhaseRead, d)
 		}
-		if s.Len() != 10_000 {
+		if s.Len() != 2_000 {
 			t.Fatalf("%d are watched", s.Len())
 		}
 		began := time.Now()

@@ -226,8 +226,10 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 		probeExtra(t, g, n%3 == 1)
 		l.flows(t, 20)
 	}
-	for i, tr := range transfers {
+	for _, tr := range transfers { // all at once: none of them may be silent while another one takes its time
 		close(tr.step)
+	}
+	for i, tr := range transfers {
 		if err := <-tr.done; err != nil {
 			t.Errorf("transfer %d: %v", i, err)
 		}
