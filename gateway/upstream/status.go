@@ -39,6 +39,8 @@ type TargetStatus struct {
 	CostMS    float64 `json:"cost_ms"`                  // what one more request would meet, as least-latency sees it
 	Started   float64 `json:"started"`                  // share of its weight that it gets: less than 1 in a slow start
 
+	Pool pool.Status `json:"pool"` // connections
+
 	health.Status // its state may also be off: of weight 0, it takes no new requests
 }
 
@@ -75,6 +77,7 @@ func (u *Upstream) Status() Status {
 func (t *target) transport(ts *TargetStatus, id *pool.Identity) {
 	p := t.pool.Load().Status()
 	ts.Idle, ts.Protocol, ts.TLS, ts.H2Conns, ts.H2Streams = p.Idle, p.Protocol, "off", p.H2Conns, p.H2Streams
+	ts.Pool = p
 	switch {
 	case t.end.Secure && id.Insecure():
 		ts.TLS = "insecure"
@@ -105,6 +108,7 @@ func (u *Upstream) collect(emit metric.Emit) {
 			metric.TypeGauge, float64(t.H2Streams), labels...)
 		emit("headgate_target_insecure", "Whether a target's certificate is not verified although it is spoken to over TLS.",
 			metric.TypeGauge, boolean(t.TLS == "insecure"), labels...)
+		t.Pool.Collect(emit, labels...)
 	}
 }
 

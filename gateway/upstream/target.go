@@ -37,7 +37,7 @@ func newTarget(u *Upstream, e pool.Endpoint) *target {
 	default:
 		t.plan.Host = c.Host
 	}
-	t.pool.Store(pool.New(e, &t.plan, &u.settings, u.identity.Load()))
+	t.pool.Store(u.pools.New(e, &t.plan, u.identity.Load(), t.ready))
 	return t
 }
 
@@ -45,6 +45,11 @@ func newTarget(u *Upstream, e pool.Endpoint) *target {
 func (t *target) join() {
 	t.health = t.upstream.health.Join(t.end.String(), t.end.Address, func() *balance.Load { return balance.NewLoad(t.upstream.total) })
 	t.load = t.health.Load()
+}
+
+// ready reports whether the target takes requests, so that connections may be opened ahead.
+func (t *target) ready() bool {
+	return t.load.Available(t.upstream.env.Sweeper.Coarse()) && !t.gone.Load()
 }
 
 // judge learns from how a call went. A reused connection that had died says nothing about the target, and a client that

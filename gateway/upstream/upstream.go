@@ -47,7 +47,7 @@ type Upstream struct {
 	health   *health.Group
 	key      func(*exchange.Exchange) string
 	retries  retries
-	settings pool.Settings // of all targets' pools
+	pools    *pool.Group // of all targets
 	identity atomic.Pointer[pool.Identity]
 	refs     map[string]*Ref // to upstreams that the document mentions, by name
 	loans    loans           // to those that mention this one
@@ -74,10 +74,10 @@ var replyLimits = h1.Limits{Head: maxReplyHead, Fields: maxReplyFields}
 // point into the upstream's document.
 func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 	u := &Upstream{Name: name, config: m, env: env, refs: refsOf(&m), total: new(balance.Total)}
-	u.settings = pool.Settings{
+	u.pools = pool.NewGroup(pool.Settings{
 		Upstream: name, Sweeper: env.Sweeper, Clock: env.Clock, Metrics: env.Metrics,
 		Protocol: m.Protocol, Proxy: m.Proxy, Connect: m.Timeouts.Connect, Pool: m.Pool, HTTP2: m.HTTP2,
-	}
+	})
 	u.gate = gate.New(&m, env.Clock)
 	ends, err := readTargets(&m)
 	id, tlsErr := pool.ReadIdentity(m.TLS)

@@ -27,13 +27,19 @@ type Conn struct {
 	prev, next  *Conn // the sweeper's list
 	timer       timer
 	interrupted atomic.Bool
-	closed      atomic.Bool
+	end         end
 
 	trusted atomic.Bool   // waiting for news of the peer's end without having looked, see Each
 	looking sync.Mutex    // held while the sweeper looks instead
 	serving atomic.Uint64 // odd while a request is being answered
 	looks   looks
 	onGone  func() // called by the sweeper when the peer has gone while serving
+}
+
+// end is the closing of a connection, of which there is one.
+type end struct {
+	closed atomic.Bool
+	told   func() // see OnClose; nil: nobody
 }
 
 // timer is the one deadline that a connection has at a time.
@@ -65,6 +71,10 @@ var ErrNotTCP = errors.New("sock: not a TCP connection")
 
 // Watch names what the sweeper calls when the peer has gone, see Serving, before which it must be called.
 func (c *Conn) Watch(onGone func()) { c.onGone = onGone }
+
+// OnClose names what is called once when the connection is closed, by the goroutine that does it. It must not wait, and
+// is named before anybody else has the connection.
+func (c *Conn) OnClose(f func()) { c.end.told = f }
 
 // New takes over an open connection and gives it to the sweeper. onGone may be nil; see Serving.
 func New(nc net.Conn, s *Sweeper, onGone func()) (*Conn, error) {
@@ -175,11 +185,14 @@ var ErrInterrupted = errors.New("sock: interrupted")
 
 // Close closes the connection. Closing twice is harmless.
 func (c *Conn) Close() error {
-	if c.closed.Swap(true) {
+	if c.end.closed.Swap(true) {
 		return nil
 	}
 	c.endOver()
 	c.sweeper.remove(c)
+	if c.end.told != nil {
+		c.end.told()
+	}
 	return c.tcp.Close()
 }
 

@@ -86,7 +86,7 @@ func DialError(x *exchange.Exchange, err error) error {
 	switch {
 	case errors.As(err, &h) && untrusted[h.cause]:
 		e.Code = exchange.UpstreamUntrusted
-	case errors.Is(err, ErrNoStream):
+	case errors.Is(err, ErrNoStream), errors.Is(err, ErrBusy):
 		e.Code, e.Source = exchange.UpstreamBusy, exchange.FromGateway
 	case errors.Is(err, sock.ErrNotTCP):
 		e.Code, e.Source, e.Retry = exchange.Internal, exchange.FromGateway, false

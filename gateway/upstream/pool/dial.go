@@ -22,28 +22,71 @@ type Opened struct {
 	ALPN string // agreed by TLS (RFC 7301); "": none
 }
 
-// Open opens a connection for whoever calls: it is not counted among those of the pool and does not come back to it.
-// client is told to targets that want to know (proxy_protocol); nil: the connection is our own. It takes no longer than
-// the connect timeout, and ctx.
+// use is what a connection is opened for.
+type use uint8
+
+const (
+	pooled  use = iota // calls, one after another or many at a time
+	lent               // a tunnel, whose end is not the pool's to see
+	probing            // a probe of ours, which no limit of the document may stop
+)
+
+// ErrBusy says that a target has as many connections as the document allows.
+var ErrBusy = errors.New("the target has as many connections as pool.connections_per_target allows")
+
+// Open opens a connection for whoever calls; it does not come back to the pool. client is told to targets that want to know
+// (proxy_protocol); nil: the connection is a probe. It takes no longer than the connect timeout, and ctx.
 func (p *Pool) Open(ctx context.Context, client *exchange.Client) (Opened, error) {
-	return p.open(ctx, client, p.tls)
+	if client == nil {
+		return p.open(ctx, nil, p.tls, probing)
+	}
+	return p.open(ctx, client, p.tls, lent)
 }
 
-// open dials, tells who the client is where the document wants that, and shakes hands where the target is over TLS,
+// open takes a place among the target's connections and opens one. What became of it is counted.
+func (p *Pool) open(ctx context.Context, client *exchange.Client, config *tls.Config, purpose use) (o Opened, err error) {
+	limit := p.group.settings.Pool.Connections
+	if purpose == probing {
+		limit = 0
+	}
+	entered := p.record.enter(limit)
+	if !entered && purpose == pooled && p.idle.spare() { // one that is not to be used for this call
+		entered = p.record.enter(limit)
+	}
+	if !entered {
+		err = ErrBusy
+	} else {
+		o, err = p.make(ctx, client, config, purpose)
+	}
+	p.record.opened[outcomeOf(err)].Add(1)
+	return o, err
+}
+
+// make dials, tells who the client is where the document wants that, and shakes hands where the target is over TLS,
 // all within the connect timeout. config is nil for a target in clear.
-func (p *Pool) open(ctx context.Context, client *exchange.Client, config *tls.Config) (Opened, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.settings.Connect)
+func (p *Pool) make(ctx context.Context, client *exchange.Client, config *tls.Config, purpose use) (Opened, error) {
+	s := &p.group.settings
+	ctx, cancel := context.WithTimeout(ctx, s.Connect)
 	defer cancel()
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", p.end.Address)
+	began := s.Clock.Now()
+	nc, err := p.reach(ctx)
 	if err != nil {
+		p.record.leave()
 		return Opened{}, err
 	}
-	sc, err := sock.New(nc, p.settings.Sweeper, nil)
+	p.group.connects().Observe(0, s.Clock.Now().Sub(began).Seconds())
+	sc, err := sock.New(nc, s.Sweeper, nil)
 	if err != nil {
+		p.record.leave()
 		return Opened{}, errors.Join(err, nc.Close())
 	}
-	sc.AckWithin(max(p.settings.Connect, leastAckTime))
+	sc.AckWithin(max(s.Connect, leastAckTime))
+	sc.OnClose(func() {
+		p.record.leave()
+		if purpose != pooled {
+			p.record.closed[causeLent].Add(1)
+		}
+	})
 	c := Opened{Conn: sc}
 	if err := p.greet(ctx, &c, client, config); err != nil {
 		sc.Reset() // nothing of worth was said on it
@@ -54,13 +97,13 @@ func (p *Pool) open(ctx context.Context, client *exchange.Client, config *tls.Co
 
 // greet says what comes before the protocol itself.
 func (p *Pool) greet(ctx context.Context, c *Opened, client *exchange.Client, config *tls.Config) error {
-	proxied := p.settings.proxied()
+	proxied := p.group.settings.proxied()
 	if config == nil && !proxied {
 		return nil
 	}
 	stop := context.AfterFunc(ctx, c.Interrupt)
 	if proxied {
-		if _, err := c.Write(p.settings.appendProxyHeader(nil, client, c.Conn)); err != nil {
+		if _, err := c.Write(p.group.settings.appendProxyHeader(nil, client, c.Conn)); err != nil {
 			stop()
 			return err
 		}
@@ -77,9 +120,12 @@ func (p *Pool) greet(ctx context.Context, c *Opened, client *exchange.Client, co
 
 // shake makes the connection one over TLS.
 func (p *Pool) shake(ctx context.Context, c *Opened, config *tls.Config) error {
+	s := &p.group.settings
+	began := s.Clock.Now()
 	layer := tls.Client(c.Below(), config)
 	err := layer.Handshake()
 	if err == nil {
+		p.group.handshakes().Observe(0, s.Clock.Now().Sub(began).Seconds())
 		c.Over(layer)
 		c.ALPN = layer.ConnectionState().NegotiatedProtocol
 		return nil
@@ -88,7 +134,7 @@ func (p *Pool) shake(ctx context.Context, c *Opened, config *tls.Config) error {
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	e := &handshakeError{cause: handshakeCause(err), err: err}
-	p.settings.handshakeFailed(p.end.Address, e.cause)
+	s.handshakeFailed(p.end.Address, e.cause)
 	return e
 }
 
@@ -102,12 +148,15 @@ func (s *Settings) handshakeFailed(target, cause string) {
 }
 
 // DialPlain opens a connection of our own, which is no client's, without TLS: for a net/http.Transport, which does its own.
-func (p *Pool) DialPlain(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := (&net.Dialer{Timeout: p.settings.Connect}).DialContext(ctx, network, address)
-	if err != nil || !p.settings.proxied() {
+// The address is the target's, whatever is asked for.
+func (p *Pool) DialPlain(ctx context.Context, _, _ string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.group.settings.Connect)
+	defer cancel()
+	c, err := p.reach(ctx)
+	if err != nil || !p.group.settings.proxied() {
 		return c, err
 	}
-	if _, err := c.Write(p.settings.appendProxyHeader(nil, nil, nil)); err != nil {
+	if _, err := c.Write(p.group.settings.appendProxyHeader(nil, nil, nil)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil

@@ -9,10 +9,13 @@ import (
 	"headgate/internal/sock"
 )
 
-// pool returns a pool of one shard, so that its order can be seen.
+// idleOf returns the idle connections of one shard, so that their order can be seen.
 func idleOf(limit int) *idlePool {
-	return &idlePool{shards: make([]idleShard, 1), limit: limit}
+	return &idlePool{shards: make([]idleShard, 1), limit: limit, budget: &budget{limit: 1 << 20}, dropped: func(*h1.Conn, cause) {}}
 }
+
+// since are ages of which only the idle time matters.
+func since(oldest time.Duration) ages { return ages{oldest: oldest} }
 
 func TestTheConnectionUsedLastIsTakenFirst(t *testing.T) {
 	p, s := idleOf(10), sock.NewSweeper()
@@ -23,11 +26,11 @@ func TestTheConnectionUsedLastIsTakenFirst(t *testing.T) {
 		p.put(0, c)
 	}
 	for i := range 3 {
-		if got := p.take(7, 0); got != conns[2-i] {
+		if got := p.take(7, since(0)); got != conns[2-i] {
 			t.Errorf("take %d is not the one put %d", i, 2-i)
 		}
 	}
-	if p.take(0, 0) != nil || p.len() != 0 {
+	if p.take(0, since(0)) != nil || p.len() != 0 {
 		t.Error("an empty pool has one more")
 	}
 }
@@ -42,14 +45,14 @@ func TestAPoolKeepsNoMoreThanItsLimit(t *testing.T) {
 		if p.len() != limit || s.Len() != limit {
 			t.Errorf("%d kept and %d open, limit %d", p.len(), s.Len(), limit)
 		}
-		p.close()
+		p.empty(maxTime, true, causeReplaced)
 	}
 }
 
 func TestTheLimitIsSharedOutAmongTheShards(t *testing.T) {
 	for _, limit := range []int{0, 1, 7, 256} {
 		var p idlePool
-		p.init(limit)
+		p.init(limit, &budget{limit: 1 << 20}, nil)
 		n := len(p.shards)
 		if n < 1 || n > maxIdleShards || p.limit*n < limit || p.limit*n >= limit+n {
 			t.Errorf("limit %d: %d shards of %d", limit, n, p.limit)
@@ -58,10 +61,11 @@ func TestTheLimitIsSharedOutAmongTheShards(t *testing.T) {
 }
 
 func TestAnEmptyShardTakesFromTheOthers(t *testing.T) {
-	p, s := &idlePool{shards: make([]idleShard, 4), limit: 10}, sock.NewSweeper()
+	p, s := idleOf(10), sock.NewSweeper()
+	p.shards = make([]idleShard, 4)
 	c, _ := connection(t, s)
 	p.put(3, c)
-	if p.take(1, 0) != c {
+	if p.take(1, since(0)) != c {
 		t.Error("a new connection would have been made")
 	}
 }
@@ -82,7 +86,7 @@ func TestConnectionsThatAreOfNoUseAreClosedAndNotTaken(t *testing.T) {
 			until(t, "it is noticed", func() bool { return !bad.Quiet() || bad.Idle < 10*time.Second })
 			p.put(0, good)
 			p.put(0, bad)
-			if got := p.take(0, 10*time.Second); got != good {
+			if got := p.take(0, since(10*time.Second)); got != good {
 				t.Error("taken")
 			}
 			if s.Len() != 1 {
@@ -99,14 +103,14 @@ func TestPruningClosesWhatHasGrownOld(t *testing.T) {
 		c.Idle = time.Duration(i) * time.Second
 		p.put(0, c)
 	}
-	p.prune(4 * time.Second)
+	p.tidy(since(4 * time.Second))
 	if p.len() != 2 || s.Len() != 2 {
 		t.Errorf("%d kept, %d open", p.len(), s.Len())
 	}
-	if c := p.take(0, 0); c.Idle != 5*time.Second {
+	if c := p.take(0, since(0)); c.Idle != 5*time.Second {
 		t.Errorf("on top is one of %v", c.Idle)
 	}
-	p.prune(time.Hour)
+	p.tidy(since(time.Hour))
 	if p.len() != 0 || s.Len() != 1 {
 		t.Errorf("%d kept, %d open besides the one taken", p.len(), s.Len()-1)
 	}
@@ -117,10 +121,10 @@ func TestAClosedPoolKeepsNothing(t *testing.T) {
 	a, _ := connection(t, s)
 	b, _ := connection(t, s)
 	p.put(0, a)
-	p.close()
+	p.empty(maxTime, true, causeReplaced)
 	p.put(0, b) // from a call that had still been running
 	if p.len() != 0 || s.Len() != 0 {
 		t.Errorf("%d kept, %d open", p.len(), s.Len())
 	}
-	p.close()
+	p.empty(maxTime, true, causeReplaced)
 }

@@ -20,7 +20,7 @@ type mux struct {
 	pool    *Pool
 	terms   client.Terms
 	plan    client.Plan
-	conns   atomic.Pointer[[]*client.Conn]
+	conns   atomic.Pointer[[]*member]
 	waiting atomic.Int32 // len(queue), for those who only want to know whether it is worth the lock
 	spoken  atomic.Uint32
 
@@ -47,7 +47,7 @@ type waiter struct{ told chan granted }
 // granted is what became of waiting: a connection with a place on it, one over HTTP/1.1, or an error. Without any of
 // them the target speaks HTTP/1.1 and somebody else got the connection.
 type granted struct {
-	conn *client.Conn
+	conn *member
 	h1   Opened
 	err  error
 }
@@ -61,11 +61,11 @@ func (w *waiter) Interrupt() {
 }
 
 func newMux(p *Pool) *mux {
-	h2, plan := &p.settings.HTTP2, p.plan
+	h2, plan := &p.group.settings.HTTP2, p.plan
 	m := &mux{pool: p}
 	m.terms = client.Terms{
 		Streams: h2.Streams, Head: plan.Limits.Head, Fields: plan.Limits.Fields, Idle: plan.Idle,
-		Ping: h2.Ping, PingTimeout: h2.PingTimeout, Clock: p.settings.Clock,
+		Ping: h2.Ping, PingTimeout: h2.PingTimeout, Clock: p.group.settings.Clock,
 	}
 	m.plan = client.Plan{Scheme: "http", Host: plan.Host, Target: plan.Target, Response: plan.Response, Idle: plan.Idle}
 	if p.end.Secure {
@@ -74,7 +74,7 @@ func newMux(p *Pool) *mux {
 	if p.version == H2 {
 		m.spoken.Store(spokenH2)
 	}
-	m.conns.Store(new([]*client.Conn))
+	m.conns.Store(new([]*member))
 	return m
 }
 
@@ -82,7 +82,7 @@ func newMux(p *Pool) *mux {
 // used, as far as there is a choice. reused tells.
 func (m *mux) take(x *exchange.Exchange, fresh bool) (granted, bool) {
 	for _, c := range *m.conns.Load() {
-		if (!fresh || !c.Used()) && c.Reserve() {
+		if (!fresh || !c.Used()) && c.claim() {
 			return granted{conn: c}, c.Used()
 		}
 	}
@@ -96,8 +96,13 @@ func (m *mux) wait(x *exchange.Exchange) granted {
 	if x.Cancel != nil && !x.Cancel.Guard(w) {
 		return granted{err: context.Canceled}
 	}
-	m.enqueue(w)
-	patience := time.NewTimer(m.pool.settings.Connect)
+	if !m.enqueue(w) {
+		if x.Cancel != nil {
+			x.Cancel.Guard(nil)
+		}
+		return granted{err: ErrNoStream}
+	}
+	patience := time.NewTimer(m.pool.group.settings.Connect)
 	defer patience.Stop()
 	var g granted
 	select {
@@ -122,11 +127,19 @@ var ErrNoStream = errors.New("every connection has as many requests as it may ha
 // errNoAnswer is told when there is no connection yet, and the one that is being opened takes too long.
 var errNoAnswer = errors.New("no connection could be opened within the connect timeout")
 
-func (m *mux) enqueue(w *waiter) {
+// maxWaiting bounds who waits for a stream of one target, so that a target that has stopped does not fill the memory.
+const maxWaiting = 10_000
+
+// enqueue makes a call wait; false: too many do.
+func (m *mux) enqueue(w *waiter) bool {
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.queue) >= maxWaiting {
+		return false
+	}
 	m.queue = append(m.queue, w)
 	m.serve()
-	m.mu.Unlock()
+	return true
 }
 
 // withdraw takes a waiter out of the queue. It reports whether it was there no more.
@@ -159,12 +172,12 @@ func (m *mux) refuse(w *waiter) {
 // serve gives places to those who wait and opens connections for the rest. The lock is held.
 func (m *mux) serve() {
 	for _, c := range *m.conns.Load() {
-		for len(m.queue) > 0 && c.Reserve() {
+		for len(m.queue) > 0 && c.claim() {
 			m.tell(granted{conn: c})
 		}
 	}
 	m.waiting.Store(int32(len(m.queue)))
-	limit, streams := m.pool.settings.HTTP2.Connections, m.terms.Streams
+	limit, streams := m.pool.group.settings.HTTP2.Connections, m.terms.Streams
 	if m.spoken.Load() == spokenUnknown {
 		limit = 1 // until it is known what is spoken
 	}
@@ -207,16 +220,32 @@ func (m *mux) tellAll(g granted) {
 
 // dial opens a connection for whoever waits. It belongs to nobody in particular, so nobody's going away ends it.
 func (m *mux) dial() {
-	ctx, cancel := context.WithTimeout(context.Background(), m.pool.settings.Connect)
+	ctx, cancel := context.WithTimeout(context.Background(), m.pool.group.settings.Connect)
 	defer cancel()
-	o, err := m.pool.open(ctx, nil, m.pool.tls)
-	var c *client.Conn
+	o, err := m.pool.open(ctx, nil, m.pool.tls, pooled)
+	var c *member
 	if err == nil && m.isH2(o) {
-		c, err = client.Open(ctx, o.Conn, &m.terms, m)
+		c, err = m.begin(ctx, o.Conn)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dials--
+	m.opened(c, o, err)
+}
+
+// connect opens a connection ahead. It is the caller's business what becomes of an error, unless somebody waits.
+func (m *mux) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, m.pool.group.settings.Connect)
+	defer cancel()
+	o, err := m.pool.open(ctx, nil, m.pool.tls, pooled)
+	if err != nil {
+		return err
+	}
+	return m.adopt(ctx, o.Conn)
+}
+
+// opened gives what was opened to those who wait. The lock is held.
+func (m *mux) opened(c *member, o Opened, err error) {
 	switch {
 	case c != nil:
 		m.lost = 0
@@ -248,9 +277,9 @@ func (m *mux) isH2(o Opened) bool {
 
 // adopt takes over a connection that was opened for HTTP/1.1 and agreed on HTTP/2.
 func (m *mux) adopt(ctx context.Context, sc *sock.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, m.pool.settings.Connect)
+	ctx, cancel := context.WithTimeout(ctx, m.pool.group.settings.Connect)
 	defer cancel()
-	c, err := client.Open(ctx, sc, &m.terms, m)
+	c, err := m.begin(ctx, sc)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -266,11 +295,11 @@ func (m *mux) adopt(ctx context.Context, sc *sock.Conn) error {
 }
 
 // add puts a connection into the list, unless it has ended already. The lock is held.
-func (m *mux) add(c *client.Conn) {
+func (m *mux) add(c *member) {
 	m.spoken.Store(spokenH2)
-	c.SetIdle(m.pool.settings.Sweeper.Coarse())
+	c.SetIdle(m.pool.group.settings.Sweeper.Coarse())
 	if m.closed {
-		go c.Retire() // which calls Leaving
+		go c.retire(causeReplaced) // which calls Leaving
 		return
 	}
 	list := append(slices.Clone(*m.conns.Load()), c)
@@ -281,36 +310,19 @@ func (m *mux) add(c *client.Conn) {
 }
 
 // remove takes a connection out of the list. The lock is held.
-func (m *mux) remove(c *client.Conn) {
-	list := slices.DeleteFunc(slices.Clone(*m.conns.Load()), func(other *client.Conn) bool { return other == c })
+func (m *mux) remove(c *member) {
+	list := slices.DeleteFunc(slices.Clone(*m.conns.Load()), func(other *member) bool { return other == c })
 	m.conns.Store(&list)
 }
 
-// Free implements client.Owner.
-func (m *mux) Free(c *client.Conn) {
-	if c.Open() == 0 {
-		c.SetIdle(m.pool.settings.Sweeper.Coarse())
-	}
-	if m.waiting.Load() > 0 {
-		m.mu.Lock()
-		m.serve()
-		m.mu.Unlock()
-	}
-}
-
-// Leaving implements client.Owner. Those who wait get another connection.
-func (m *mux) Leaving(c *client.Conn) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.remove(c)
-	m.serve()
-}
-
-// prune ends connections that have had no call since before oldest.
-func (m *mux) prune(oldest time.Duration) {
+// tidy ends connections that have had no call for too long, and lets those that are too old finish what they have.
+func (m *mux) tidy(a ages) {
 	for _, c := range *m.conns.Load() {
-		if c.Open() == 0 && c.Idle() < oldest {
-			c.Retire()
+		switch {
+		case c.until != 0 && a.now >= c.until:
+			c.drain(causeAge)
+		case c.Open() == 0 && c.Idle() < a.oldest:
+			c.retire(causeIdle)
 		}
 	}
 }
@@ -323,53 +335,37 @@ func (m *mux) close() {
 	m.serve()
 	m.mu.Unlock()
 	for _, c := range conns {
-		c.Retire()
+		c.retire(causeReplaced)
 	}
 }
-
-// Lone is the owner of a connection for one call.
-type Lone struct{}
-
-// Free implements client.Owner.
-func (Lone) Free(c *client.Conn) { c.Retire() }
-
-// Leaving implements client.Owner.
-func (Lone) Leaving(*client.Conn) {}
 
 // single opens a connection that has told the target about one client and is used for one call. Where the target chooses
 // HTTP/1.1, it is one of that.
 func (m *mux) single(x *exchange.Exchange) (g granted) {
-	ctx, cancel := context.WithTimeout(x.Context(), m.pool.settings.Connect)
+	ctx, cancel := context.WithTimeout(x.Context(), m.pool.group.settings.Connect)
 	defer cancel()
 	terms := m.terms
 	terms.Streams = 1
 	g.err = client.ErrLeft
 	for n := 0; n <= maxLost && errors.Is(g.err, client.ErrLeft); n++ {
-		o, err := m.pool.open(ctx, &x.Client, m.pool.tls)
+		o, err := m.pool.open(ctx, &x.Client, m.pool.tls, pooled)
 		switch {
 		case err != nil:
 			return granted{err: err}
 		case !m.isH2(o):
 			return granted{h1: o}
 		}
-		g.conn, g.err = client.Open(ctx, o.Conn, &terms, Lone{})
-		if g.err != nil || g.conn.Reserve() {
+		c := &member{mux: m, alone: true}
+		if c.Conn, g.err = client.Open(ctx, o.Conn, &terms, c); g.err != nil {
 			continue
 		}
-		if g.err = ErrNoStream; g.conn.Left() {
+		if c.Reserve() {
+			return granted{conn: c}
+		}
+		if g.err = ErrNoStream; c.Left() {
 			g.err = client.ErrLeft
 		}
-		g.conn.Retire()
-		g.conn = nil
+		c.Retire()
 	}
 	return g
-}
-
-// load returns how many connections and calls there are.
-func (m *mux) load() (conns, calls int) {
-	for _, c := range *m.conns.Load() {
-		conns++
-		calls += c.Open()
-	}
-	return conns, calls
 }

@@ -3,44 +3,29 @@
 package pool
 
 import (
+	"context"
 	"crypto/tls"
 	"time"
 
-	"headgate/config/model"
 	"headgate/gateway/exchange"
 	"headgate/gateway/wire/h1"
 	"headgate/gateway/wire/h2/client"
-	"headgate/internal/clock"
-	"headgate/internal/metric"
-	"headgate/internal/sock"
 )
 
 // Pool is a target's connections under one TLS identity. When the identity changes, because a certificate file did, a new
 // pool takes its place; what comes back to the old one is closed, so that no connection is ever shared between two.
 type Pool struct {
-	settings *Settings
-	end      Endpoint
-	version  Version
-	plan     *h1.Plan
-	idle     idlePool
-	owners   []owner
-	tls      *tls.Config // nil: in clear
-	tlsH1    *tls.Config // for what HTTP/2 cannot carry: offers HTTP/1.1 alone
-	mux      *mux        // connections over HTTP/2; nil: never any
-}
-
-// Settings are what the pools of an upstream's targets have in common.
-type Settings struct {
-	Upstream string // its name, for metrics
-	Sweeper  *sock.Sweeper
-	Clock    clock.Clock
-	Metrics  *metric.Registry
-
-	Protocol string        // as in the document, as is Proxy
-	Proxy    string        // the version of the PROXY protocol
-	Connect  time.Duration // for everything that comes before the first byte of HTTP
-	Pool     model.Pool
-	HTTP2    model.HTTP2Out
+	group   *Group
+	record  *record
+	end     Endpoint
+	version Version
+	plan    *h1.Plan
+	idle    idlePool
+	owners  []owner
+	tls     *tls.Config // nil: in clear
+	tlsH1   *tls.Config // for what HTTP/2 cannot carry: offers HTTP/1.1 alone
+	mux     *mux        // connections over HTTP/2; nil: never any
+	crew    crew
 }
 
 // ALPNH1 and ALPNH2 are the protocols by their names in ALPN (RFC 7301, RFC 9113 section 3.2).
@@ -49,10 +34,9 @@ const (
 	ALPNH2 = "h2"
 )
 
-// New returns the empty pool of a target. plan says how calls to it are made.
-func New(e Endpoint, plan *h1.Plan, s *Settings, id *Identity) *Pool {
-	p := &Pool{settings: s, end: e, version: VersionOf(e, s.Protocol), plan: plan}
-	p.idle.init(s.Pool.IdlePerTarget)
+func (g *Group) pool(e Endpoint, plan *h1.Plan, id *Identity, r *record) *Pool {
+	p := &Pool{group: g, record: r, end: e, version: VersionOf(e, g.settings.Protocol), plan: plan}
+	p.idle.init(g.settings.Pool.IdlePerTarget, &g.idle, p.dropped)
 	p.owners = make([]owner, len(p.idle.shards))
 	for i := range p.owners {
 		p.owners[i] = owner{p, uint32(i)}
@@ -77,27 +61,71 @@ func New(e Endpoint, plan *h1.Plan, s *Settings, id *Identity) *Pool {
 }
 
 // Renewed returns an empty pool to the same target under another identity. The old one is the caller's to close.
-func (p *Pool) Renewed(id *Identity) *Pool { return New(p.end, p.plan, p.settings, id) }
+func (p *Pool) Renewed(id *Identity) *Pool { return p.group.pool(p.end, p.plan, id, p.record) }
 
-// oldest is since when a connection may have been idle at most.
-func (p *Pool) oldest() time.Duration {
-	return p.settings.Sweeper.Coarse() - p.settings.Pool.IdleTimeout
+// ages returns what may be used now.
+func (p *Pool) ages() ages {
+	now, limit := p.group.settings.Sweeper.Coarse(), p.record.idle.limit()
+	if limit != p.record.idle.most { // the target's time runs while the coarse clock may be a second behind
+		limit -= min(time.Second, limit/2)
+	}
+	return ages{now: now, oldest: now - limit}
 }
 
-// Tidy closes what has been idle for too long; it is called every few seconds.
+// tightFactor is how much sooner idle connections are closed while there is no place left for others.
+const tightFactor = 4
+
+// Tidy closes what has been idle for too long, is too old, or has been closed by the target, and opens connections ahead to
+// a target that is being asked; it is called every few seconds.
 func (p *Pool) Tidy() {
-	oldest := p.oldest()
-	p.idle.prune(oldest)
-	if p.mux != nil {
-		p.mux.prune(oldest)
+	a := p.ages()
+	if p.group.idle.tight.Load() {
+		a.oldest = a.now - (a.now-a.oldest)/tightFactor
 	}
+	p.record.idle.tidy(a.now)
+	p.idle.tidy(a)
+	if p.mux != nil {
+		p.mux.tidy(a)
+	}
+	if p.demand() {
+		p.preconnect()
+	}
+}
+
+// demand reports whether the target has been asked since the last look.
+func (p *Pool) demand() bool {
+	n := p.reused() + p.record.opened[outcomeOK].Load() - p.record.ahead.Load()
+	return p.record.warm.asked.Swap(n) != n
+}
+
+// reused returns how many calls went over connections that were there already.
+func (p *Pool) reused() uint64 {
+	n := p.record.reused.Load() + p.idle.taken()
+	if p.mux != nil {
+		n += p.mux.reused()
+	}
+	return n
 }
 
 // Close closes what is idle; what is in use ends by itself.
 func (p *Pool) Close() {
-	p.idle.close()
+	p.crew.stop()
+	p.idle.empty(maxTime, true, causeReplaced)
+	p.record.reused.Add(p.idle.taken())
 	if p.mux != nil {
 		p.mux.close()
+	}
+}
+
+// maxTime is behind every time on the coarse clock.
+const maxTime = time.Duration(1<<63 - 1)
+
+// dropped counts an idle connection that was closed. One that the target has closed says for how long it keeps them.
+func (p *Pool) dropped(c *h1.Conn, why cause) {
+	p.record.closed[why].Add(1)
+	if why == causeDead {
+		now := p.group.settings.Sweeper.Coarse()
+		p.record.idle.died(now, now-c.Idle)
 	}
 }
 
@@ -109,35 +137,75 @@ type owner struct {
 }
 
 // Owner returns who takes back the connections of calls on a shard.
-func (p *Pool) Owner(shard uint32) h1.Owner { return &p.owners[shard%uint32(len(p.owners))] }
+func (p *Pool) Owner(shard uint32) h1.Owner {
+	return &p.owners[shard%uint32(len(p.owners))]
+}
 
 // Free implements h1.Owner. A connection that told the target about one client is not used for another.
 func (o *owner) Free(c *h1.Conn, reusable bool) {
+	p := o.pool
+	s := &p.group.settings
+	now := s.Sweeper.Coarse()
 	if !reusable {
+		if p.record.ended(c) {
+			p.record.idle.died(now, now-c.Idle)
+			p.doubt(now)
+		}
 		return
 	}
-	s := o.pool.settings
-	if s.proxied() {
-		_ = c.Close() // its reply is complete
+	if c.Kept > 0 {
+		p.record.idle.hear(c.Kept)
+	}
+	why := causeNone
+	switch {
+	case s.proxied():
+		why = causeSurplus
+	case s.Pool.MaxRequests > 0 && c.Calls >= s.Pool.MaxRequests:
+		why = causeRequests
+	case c.Until != 0 && now >= c.Until:
+		why = causeAge
+	}
+	if why != causeNone {
+		p.idle.drop(c, why) // its reply is complete
 		return
 	}
-	c.Idle = s.Sweeper.Coarse()
-	o.pool.idle.put(o.shard, c)
+	c.Idle = now
+	p.idle.put(o.shard, c)
+}
+
+// doubt looks at all idle connections, since one has died when it was used again. After a second one nothing is believed any
+// more: the way to the target may be cut, so that nobody says that they are closed.
+func (p *Pool) doubt(now time.Duration) {
+	burst := p.record.burst(now)
+	p.crew.run(func(context.Context) {
+		if burst {
+			p.idle.empty(now, false, causeDoubt)
+		} else {
+			p.idle.tidy(p.ages())
+		}
+	})
 }
 
 // Take returns an idle connection over HTTP/1.1, or nil.
-func (p *Pool) Take(shard uint32) *h1.Conn { return p.idle.take(shard, p.oldest()) }
+func (p *Pool) Take(shard uint32) *h1.Conn {
+	c := p.idle.take(shard, p.ages())
+	if c != nil {
+		c.Reused = c.Calls
+	}
+	return c
+}
 
 // Dial opens a connection over HTTP/1.1. Where the target chooses and has chosen HTTP/2, the connection is kept for Stream,
 // and there is none nor an error. The error is always an *exchange.Error.
 func (p *Pool) Dial(x *exchange.Exchange) (*h1.Conn, error) {
+	p.preconnect()
 	config := p.tls
 	if x.Request.Upgrade != "" {
 		config = p.tlsH1
 	}
-	o, err := p.open(x.Context(), &x.Client, config)
+	o, err := p.open(x.Context(), &x.Client, config, pooled)
 	if err == nil && p.mux != nil && o.ALPN == ALPNH2 {
-		if p.settings.proxied() {
+		if p.group.settings.proxied() {
 			o.Reset() // it has told about this client, and single will do so again
 			p.mux.spoken.Store(spokenH2)
 			return nil, nil
@@ -154,7 +222,8 @@ func (p *Pool) Dial(x *exchange.Exchange) (*h1.Conn, error) {
 }
 
 func (p *Pool) h1(o Opened) *h1.Conn {
-	return &h1.Conn{Conn: o.Conn, Opened: p.settings.Sweeper.Coarse()}
+	now := p.group.settings.Sweeper.Coarse()
+	return &h1.Conn{Conn: o.Conn, Opened: now, Until: p.group.settings.age(now), Reused: -1}
 }
 
 // Shares reports whether the target speaks HTTP/2, or may: calls then go through Stream.
@@ -178,7 +247,7 @@ func (p *Pool) Stream(x *exchange.Exchange, fresh bool) Grant {
 	}
 	var g granted
 	var reused bool
-	if p.settings.proxied() {
+	if p.group.settings.proxied() {
 		g = m.single(x)
 	} else {
 		g, reused = m.take(x, fresh)
@@ -192,7 +261,7 @@ func (p *Pool) Stream(x *exchange.Exchange, fresh bool) Grant {
 		g.conn.Cancel()
 		return Grant{}
 	}
-	return Grant{Shared: g.conn, Reused: reused}
+	return Grant{Shared: g.conn.on(), Reused: reused}
 }
 
 // upgradesApart reports whether what asks for another protocol goes over HTTP/1.1, because the target is known to take no
@@ -232,25 +301,4 @@ func (p *Pool) StreamPlan() *client.Plan {
 		return nil
 	}
 	return &p.mux.plan
-}
-
-// Status is what operators see of a pool.
-type Status struct {
-	Idle      int    // connections over HTTP/1.1
-	Protocol  string // h1, h2 or tcp; auto: not known yet
-	H2Conns   int    // open
-	H2Streams int    // requests on them
-}
-
-// Status describes the pool as it is now.
-func (p *Pool) Status() Status {
-	s := Status{Idle: p.idle.len(), Protocol: "h1"}
-	switch {
-	case p.end.Raw:
-		s.Protocol = "tcp"
-	case p.mux != nil:
-		s.Protocol = [...]string{spokenUnknown: "auto", spokenH1: "h1", spokenH2: "h2"}[p.mux.spoken.Load()]
-		s.H2Conns, s.H2Streams = p.mux.load()
-	}
-	return s
 }

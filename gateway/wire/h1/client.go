@@ -17,8 +17,11 @@ import (
 type Conn struct {
 	*sock.Conn
 	Opened time.Duration // on the sweeper's coarse clock
+	Until  time.Duration // on that clock: when it is not to be used again; 0: there is no such time
 	Idle   time.Duration // since when it has been idle
-	Calls  int           // how many calls it has carried
+	Kept   time.Duration // how long the target says that it keeps it idle (RFC 2068 section 19.7.1.1); 0: it does not say
+	Calls  int           // how many calls it has carried: of how many the final head has arrived
+	Reused int           // what Calls was when its owner handed it out again; -1: it is new
 }
 
 // Owner is told when a connection has become free for the next call, which is before the call's reply has reached the
@@ -168,6 +171,9 @@ func (c *Call) Do(x *exchange.Exchange, conn *Conn, owner Owner, whole bool) err
 	}
 	conn.Disarm()
 	conn.Calls++
+	if head.KeepIdle > 0 {
+		conn.Kept = head.KeepIdle
+	}
 	if x.Reply.Status == 101 {
 		c.switched(x)
 		return nil

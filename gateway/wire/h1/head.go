@@ -2,6 +2,7 @@ package h1
 
 import (
 	"strings"
+	"time"
 
 	"headgate/gateway/exchange"
 )
@@ -10,12 +11,13 @@ import (
 type Head struct {
 	Length     int64 // Content-Length; -1: none
 	Chunked    bool
-	Old        bool   // HTTP/1.0
-	Close      bool   // the sender will close, or cannot keep the connection
-	Upgrade    bool   // names another protocol
-	Protocols  string // which, as it came
-	Expect     bool   // waits for 100 (Continue)
-	Scheme     string // of a target in absolute form: "http" or "https"; "": the connection's own
+	Old        bool          // HTTP/1.0
+	Close      bool          // the sender will close, or cannot keep the connection
+	Upgrade    bool          // names another protocol
+	Protocols  string        // which, as it came
+	Expect     bool          // waits for 100 (Continue)
+	KeepIdle   time.Duration // how long the sender says that it keeps an idle connection (Keep-Alive: timeout=N); 0: it does not say
+	Scheme     string        // of a target in absolute form: "http" or "https"; "": the connection's own
 	hosts      int
 	lengths    int
 	codings    int
@@ -119,7 +121,10 @@ func (head *Head) special(name, value string, host *string) (keep bool, err erro
 			head.connectionOptions(value)
 			return false, nil
 		}
-		return !exchange.EqualFold(name, "Keep-Alive"), nil
+		if exchange.EqualFold(name, "Keep-Alive") {
+			head.keepIdle(value)
+			return false, nil
+		}
 	case 14:
 		if exchange.EqualFold(name, "Content-Length") {
 			head.lengths++
@@ -143,6 +148,26 @@ func (head *Head) special(name, value string, host *string) (keep bool, err erro
 		return !exchange.EqualFold(name, "Proxy-Authorization"), nil
 	}
 	return true, nil
+}
+
+// maxKeepIdle bounds how long a sender's word about idle connections counts: more is nobody's.
+const maxKeepIdle = 24 * time.Hour
+
+// keepIdle reads the parameter timeout, in seconds, of the field Keep-Alive (RFC 2068 section 19.7.1.1). What is not
+// understood is passed over: the field promises nothing.
+func (head *Head) keepIdle(value string) {
+	const name = "timeout="
+	for i := 0; i+len(name) < len(value); i++ {
+		if i > 0 && value[i-1] != ',' && value[i-1] != ' ' && value[i-1] != '\t' || !exchange.EqualFold(value[i:i+len(name)], name) {
+			continue
+		}
+		n := time.Duration(0)
+		for i += len(name); i < len(value) && isDigit(value[i]) && n <= maxKeepIdle/time.Second; i++ {
+			n = 10*n + time.Duration(value[i]-'0')
+		}
+		head.KeepIdle = min(n*time.Second, maxKeepIdle)
+		return
+	}
 }
 
 func (head *Head) connectionOptions(value string) {

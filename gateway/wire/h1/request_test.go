@@ -3,6 +3,7 @@ package h1
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"headgate/gateway/exchange"
 )
@@ -592,7 +593,7 @@ var acceptedRequests = []struct {
 		want{req: req{Proto: "HTTP/1.0"}, head: Head{Old: true}}},
 
 	{"fields of one hop stay here", get("TE: trailers", "Keep-Alive: timeout=5", "Proxy-Connection: keep-alive", "Proxy-Authorization: x",
-		"Proxy-Authenticate: y", "A: b"), want{fields: "A=b\n"}},
+		"Proxy-Authenticate: y", "A: b"), want{head: Head{KeepIdle: 5 * time.Second}, fields: "A=b\n"}},
 	{"fields that Connection names stay here", get("Connection: X-Hop, x-HOP2", "X-Hop: 1", "X-Hop2: 2", "x-hop: 3", "A: b"),
 		want{fields: "A=b\n"}},
 	{"fields that Connection names later stay here", get("X-Hop: 1", "A: b", "Connection:\tx-hop ,,", "X-Hop: 2"), want{fields: "A=b\n"}},

@@ -3,6 +3,7 @@ package h1
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // ok is a response of status 200 with the given header lines.
@@ -164,7 +165,11 @@ var acceptedResponses = []struct {
 	{"101", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 101,
 		Head{Upgrade: true, Protocols: "x", asks: true}, ""},
 	{"fields of one hop stay here", ok("Connection: X-Hop, close", "X-Hop: 1", "Keep-Alive: timeout=5", "Proxy-Authenticate: x", "TE: y",
-		"A: b"), 200, Head{Length: -1, Close: true}, "A=b\n"},
+		"A: b"), 200, Head{Length: -1, Close: true, KeepIdle: 5 * time.Second}, "A=b\n"},
+	{"Keep-Alive after another parameter", ok("Keep-Alive: max=100, Timeout=60"), 200, Head{Length: -1, KeepIdle: time.Minute}, ""},
+	{"Keep-Alive of more than a day", ok("keep-alive: timeout=99999999999999999999"), 200, Head{Length: -1, KeepIdle: 24 * time.Hour}, ""},
+	{"Keep-Alive without a number", ok("Keep-Alive: timeout="), 200, Head{Length: -1}, ""},
+	{"Keep-Alive of what only looks like it", ok("Keep-Alive: mytimeout=5, timeout:5"), 200, Head{Length: -1}, ""},
 	{"what is special in requests only goes on", ok("Host: a", "Expect: b"), 200, Head{Length: -1}, "Host=a\nExpect=b\n"},
 }
 

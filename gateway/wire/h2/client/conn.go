@@ -121,6 +121,9 @@ func (c *Conn) Cancel() { c.vacate() }
 // Open returns how many calls the connection has.
 func (c *Conn) Open() int { return int(c.open.Load()) }
 
+// Room returns how many calls more the connection may have now.
+func (c *Conn) Room() int { return int(max(c.room.Load()-c.open.Load(), 0)) }
+
 // Used reports whether a call has ended on the connection.
 func (c *Conn) Used() bool { return c.used.Load() }
 
