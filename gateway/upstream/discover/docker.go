@@ -103,6 +103,7 @@ func (d *docker) follow(ctx context.Context, found func([]Target, error), steady
 	if err != nil {
 		return err
 	}
+	clear(d.leaving) // who was told to end may have been started again while nobody listened
 	events, err := d.api.stream(ctx, version+"/events", dockerFilters(map[string][]string{
 		"type": {"container", "network"},
 		"event": {"start", "die", "stop", "kill", "pause", "unpause", "health_status", "update", "rename", "destroy",

@@ -179,9 +179,11 @@ func TestAnEngineThatGoesIsWaitedFor(t *testing.T) {
 	e.Put(standin.At("b", "172.17.0.3", 80, mine), "start") // nobody hears it
 	e.Fail(0)
 	addresses(t, answers, "172.17.0.2:80 172.17.0.3:80")
+	e.Kill(a, 15)
+	addresses(t, answers, "172.17.0.2:80! 172.17.0.3:80")
 	e.Tell("nonsense")
 	failing(t, answers, "not of events")
-	addresses(t, answers, "172.17.0.2:80 172.17.0.3:80")
+	addresses(t, answers, "172.17.0.2:80 172.17.0.3:80") // it may have been started again since then
 	e.Stop(a)
 	addresses(t, answers, "172.17.0.3:80")
 }

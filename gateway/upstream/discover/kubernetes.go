@@ -27,7 +27,7 @@ type kube struct {
 	namespace string           // whose service it is, once that is known
 	slices    map[string]slice // by name
 	version   string           // the resourceVersion from which is watched; "": there is no list yet
-	fresh     bool             // the next list must not come from a cache: a version from one has expired
+	fresh     bool             // the next list must not come from a cache, which may be older than what is known
 }
 
 const (
@@ -62,7 +62,7 @@ type watchEvent struct {
 	Object json.RawMessage `json:"object"`
 }
 
-// expired is what a server says that has forgotten the version from which is watched.
+// errExpired is what a server says that has forgotten the version from which is watched.
 var errExpired = errors.New("the version of the list has expired")
 
 // newKube returns a source; env tells the variables of the environment.
@@ -107,7 +107,7 @@ func (k *kube) Watch(ctx context.Context, found func([]Target, error)) {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, errExpired):
-			k.version, k.fresh = "", true
+			k.version = ""
 		case err != nil:
 			k.version = "" // what happened meanwhile is not known
 			found(nil, err)
@@ -188,7 +188,7 @@ func (k *kube) list(ctx context.Context, path string) error {
 			return fmt.Errorf("the service has more than %d EndpointSlices", maxSlices)
 		}
 		if next = page.Metadata.Continue; next == "" {
-			k.slices, k.version, k.fresh = all, page.Metadata.ResourceVersion, false
+			k.slices, k.version, k.fresh = all, page.Metadata.ResourceVersion, true
 			return nil
 		}
 	}

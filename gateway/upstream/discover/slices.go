@@ -20,7 +20,7 @@ type slice struct {
 	Ports       []kubePort     `json:"ports"`
 }
 
-// kubeEndpoint is an endpoint of a slice. What is absent means: ready, serving, and not terminating.
+// kubeEndpoint is an endpoint of a slice. What is absent means: ready, serving if it is ready, and not terminating.
 type kubeEndpoint struct {
 	Addresses  []string `json:"addresses"`
 	Conditions struct {

@@ -119,6 +119,9 @@ func checkDocker(m *model.DiscoverDocker) error {
 	if !local {
 		errs = append(errs, checkServer("docker.address", m.Address))
 	}
+	if rest, ok := strings.CutPrefix(m.Address, "tcp://"); ok && !strings.Contains(rest, ":") {
+		add("address", "%s needs a port; Docker's are 2376 over TLS and 2375 in clear", m.Address)
+	}
 	switch {
 	case m.TLS != nil && (local || strings.HasPrefix(m.Address, "http://")):
 		add("tls", "%s is not asked over TLS; write tcp://host:port or https://host:port, or leave tls out", m.Address)

@@ -50,6 +50,7 @@ func TestWhatSourcesCannotBe(t *testing.T) {
 		{"scheme: http", "", "docker: {}, or kubernetes: {service}"},
 		{"{docker: {}, kubernetes: {service: s}}", "", "dns, file, consul, docker and kubernetes exclude each other"},
 		{"docker: {address: 'tcp://h:1/path'}", "docker.address", "is not a scheme, a host and a port"},
+		{"docker: {address: 'tcp://h'}", "docker.address", "needs a port; Docker's are 2376"},
 		{"docker: {address: 'https://u:p@h:1'}", "docker.address", "is not a scheme, a host and a port"},
 		{"docker: {tls: {}}", "docker.tls", "is not asked over TLS"},
 		{"docker: {published: true, network: a}", "docker.network", "leave one of the two out"},
