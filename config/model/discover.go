@@ -68,9 +68,9 @@ func (d *DiscoverDocker) SetDefaults() {
 
 // DiscoverKube is a service in Kubernetes, as its EndpointSlices describe it (discovery.k8s.io/v1).
 type DiscoverKube struct {
-	Service   string `yaml:"service" required:"true" pattern:"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" doc:"Its name."`
-	Namespace string `yaml:"namespace" pattern:"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" doc:"Without one: the gateway's own."`
-	Port      string `yaml:"port" pattern:"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" doc:"Name of the service's port, or its number in the pods. Without one: the only TCP port."`
+	Service   string `yaml:"service" required:"true" pattern:"^[a-z0-9][a-z0-9-]*$" doc:"Its name."`
+	Namespace string `yaml:"namespace" pattern:"^[a-z0-9][a-z0-9-]*$" doc:"Without one: the gateway's own."`
+	Port      string `yaml:"port" pattern:"^[a-z0-9][a-z0-9-]*$" doc:"Name of the service's port, or its number in the pods. Without one: the only TCP port."`
 	ForZone   string `yaml:"for_zone" doc:"The gateway's zone: only endpoints with a hint for it are used, if all have hints and some has one for it."`
 
 	Address   string        `yaml:"address" pattern:"^https?://" doc:"Of the API server. Without one: what the cluster tells its pods."`
