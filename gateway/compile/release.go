@@ -30,7 +30,7 @@ func (j *job) releases() *releases {
 	o := &j.compiler.options
 	r := &releases{
 		job: j, done: map[string]release.Service{}, cookies: map[string]string{},
-		env: release.Env{Expr: o.Expr, Metrics: o.Metrics, Random: random.Uint64},
+		env: release.Env{Expr: o.Expr, Clock: o.Clock, Log: o.Log, Metrics: o.Metrics, Random: random.Uint64},
 	}
 	for _, name := range j.loaded.Objects("upstreams") {
 		r.service(name)
@@ -59,8 +59,32 @@ func (r *releases) service(name string) release.Service {
 	if m.Sticky != nil {
 		s = r.sticky(name, &m, s, raw)
 	}
+	if m.Mirror != nil {
+		s = r.mirror(name, &m, s, raw)
+	}
 	r.done[name] = s
 	return s
+}
+
+// mirror puts a mirror in front of a service. Its copies are waited for before anything that they ask is closed.
+func (r *releases) mirror(name string, m *model.Upstream, s release.Service, raw bool) release.Service {
+	other, hide := r.service(m.Mirror.Upstream), ""
+	if m.Sticky != nil {
+		hide = m.Sticky.Cookie
+	}
+	if raw {
+		r.problem("invalid_value", "requests are copied, and the targets carry bytes and no HTTP", "upstreams", name, "mirror")
+		return nil
+	}
+	mirror, err := release.NewMirror(name, m.Mirror, s, other, hide, r.env)
+	if err != nil {
+		r.locate(err, "upstreams", name, "mirror")
+	}
+	if err != nil || s == nil || other == nil {
+		return nil
+	}
+	r.hold(&unit{close: []func() error{mirror.Close}})
+	return mirror
 }
 
 // split builds a split, whose options are all that it has: what else an upstream can be told is for those with targets.

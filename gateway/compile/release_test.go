@@ -40,6 +40,38 @@ func TestASplitStandsInThePlaceOfAnUpstream(t *testing.T) {
 	}
 }
 
+func TestAMirrorStandsInFrontAndIsClosedWithItsSnapshot(t *testing.T) {
+	w := newWorld(t)
+	const mirrored = `
+upstreams:
+  shadow: {targets: [http://127.0.0.1:9000]}
+  shop: {targets: [http://127.0.0.1:9001], sticky: {}, mirror: {upstream: shadow, percent: 25, compare: {}}}
+apis:
+  shop: {upstream: shop}
+`
+	before := w.load(mirrored)
+	r := routeOf(t, before, "GET /")
+	if _, ok := r.Release.(*release.Mirror); !ok || r.Upstream == nil {
+		t.Errorf("%T, %v", r.Release, r.Upstream)
+	}
+	e, err := Explain(before, "GET", "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"upstream shadow gets copies of 25 % of the requests, whose answers are compared",
+		"the cookie headgate keeps a client at its target",
+	}
+	if !slices.Equal(e.Release, want) || !slices.Equal(e.Targets, []string{"127.0.0.1:9001"}) {
+		t.Errorf("%q, %q", e.Release, e.Targets)
+	}
+	w.load(replace(mirrored, "25", "50"))
+	w.drained(before)
+	if !strings.Contains(w.log.String(), "sticky cookies are signed by a key that no other node and no restart knows") {
+		t.Error("nobody is told that the key is lost with the process")
+	}
+}
+
 func namesOf(list []*upstream.Upstream) (names []string) {
 	for _, u := range list {
 		names = append(names, u.Name)

@@ -49,6 +49,16 @@ func (s *Split) Describe(x *exchange.Exchange) (lines []string) {
 	return lines
 }
 
+// Describe says who gets copies, and what is behind the mirror.
+func (m *Mirror) Describe(x *exchange.Exchange) []string {
+	what := "are thrown away"
+	if m.compare != nil {
+		what = "are compared"
+	}
+	line := fmt.Sprintf("upstream %s gets copies of %.4g %% of the requests, whose answers %s", m.asks, m.percent, what)
+	return append([]string{line}, below(m.to, x)...)
+}
+
 func share(part, all float64) string {
 	if all <= 0 {
 		return "0 %"

@@ -25,6 +25,8 @@ func pinnerOf(s Service) pinner {
 	switch s := s.(type) {
 	case *Pinned:
 		return s.pinner
+	case *Mirror:
+		return pinnerOf(s.to)
 	case pinner:
 		return s
 	}

@@ -3,6 +3,7 @@
 package release
 
 import (
+	"log/slog"
 	"math"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"headgate/gateway/exchange"
 	"headgate/gateway/policy"
 	"headgate/gateway/upstream"
+	"headgate/internal/clock"
 	"headgate/internal/metric"
 )
 
@@ -22,6 +24,8 @@ type Service interface {
 // Env is what releases need besides their part of the document.
 type Env struct {
 	Expr    policy.Compiler
+	Clock   clock.Clock
+	Log     *slog.Logger
 	Metrics *metric.Registry
 	Random  func() uint64 // spread evenly; safe for concurrent use
 }
