@@ -283,7 +283,7 @@ func TestNginxIsMeasuredAndNothingIsLeftOfIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &bench{
-		options: options{duration: 200 * time.Millisecond}, ctx: context.Background(), core: cores[len(cores)-1],
+		options: options{duration: 500 * time.Millisecond}, ctx: context.Background(), core: cores[len(cores)-1],
 		work: t.TempDir(), origin: s.Addr().String(),
 	}
 	before, err := proc.Tree(os.Getpid())
@@ -298,7 +298,7 @@ func TestNginxIsMeasuredAndNothingIsLeftOfIt(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", c.id, err)
 		}
-		if got[failures] != 0 || !(got[cpuMicros] > 1) || got[perSecond] < 10 || got[rssMiB] < 1 || got[p50Micros] > got[p99Micros] {
+		if got[failures] != 0 || !(got[cpuMicros] > 1) || got[perSecond] < 1 || got[rssMiB] < 1 || got[p50Micros] > got[p99Micros] {
 			t.Errorf("%s: %v", c.id, got)
 		}
 	}

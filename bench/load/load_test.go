@@ -58,7 +58,7 @@ func run(t *testing.T, plan Plan, d time.Duration) *Result {
 
 func TestAClosedLoopCountsWhatTheUpstreamAnswered(t *testing.T) {
 	addr := upstream(t)
-	r := run(t, Plan{Address: addr, Connections: 16, Requests: [][]byte{[]byte(get)}, Expect: small}, 100*time.Millisecond)
+	r := run(t, Plan{Address: addr, Connections: 16, Requests: [][]byte{[]byte(get)}, Expect: small}, 500*time.Millisecond)
 	if r.Failed() != 0 || r.Completed == 0 || len(r.Latencies) != r.Completed {
 		t.Fatalf("%d completed, %d latencies, %s", r.Completed, len(r.Latencies), r.Complaint())
 	}
@@ -116,7 +116,7 @@ func TestLargeBodiesGoBothWays(t *testing.T) {
 		"request": {Requests: [][]byte{post}, Expect: small},
 	} {
 		plan.Address, plan.Connections = addr, 3
-		if r := run(t, plan, 50*time.Millisecond); r.Failed() != 0 || r.Completed == 0 {
+		if r := run(t, plan, 300*time.Millisecond); r.Failed() != 0 || r.Completed == 0 {
 			t.Errorf("%s: %d completed, %s", name, r.Completed, r.Complaint())
 		}
 	}

@@ -56,7 +56,7 @@ func TestNoDocumentGoesLiveBeforeTheStartOrAfterTheEnd(t *testing.T) {
 	if err := <-live; err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	ask := func(address string) string {
 		r, err := client.Get("http://" + address + "/")
 		if err != nil {

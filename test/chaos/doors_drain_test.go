@@ -105,7 +105,7 @@ func TestTerminateDrainsEveryDoor(t *testing.T) {
 	if code := h.exit(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if took := time.Since(began); took > drainTime+5*time.Second {
+	if took := time.Since(began); took > drainTime+20*time.Second {
 		t.Errorf("the drain took %v", took)
 	}
 	if log := h.log.String(); !strings.Contains(log, "switched connections, such as WebSockets, are closed at the end of the drain") {
@@ -248,7 +248,7 @@ func TestADrainIsNotHeldUpByHandshakesThatStandStill(t *testing.T) {
 	if code := h.exit(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if took := time.Since(began); took > 6*time.Second {
+	if took := time.Since(began); took > 9*time.Second {
 		t.Errorf("the drain of 1s took %v", took)
 	} else {
 		t.Logf("the drain took %v", took)

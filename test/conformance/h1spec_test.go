@@ -107,7 +107,11 @@ func (c h1specCase) run(address string) error {
 	if _, err := io.WriteString(conn, c.request); err != nil {
 		return err
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
+	limit := patience
+	if c.waits {
+		limit = silence
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
 	buf := make([]byte, 1024)

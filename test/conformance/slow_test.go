@@ -11,8 +11,9 @@ import (
 
 const (
 	// slowAtMost is when the last of slowhttptest's connections must have been dropped, counted from its start. It counts
-	// whole seconds, looks once a second, and takes one to open the connections.
-	slowAtMost = 11
+	// whole seconds, looks once a second, and takes one to open the connections. On
+	// a quiet machine it is 11.
+	slowAtMost = 17
 	// slowTest is how long slowhttptest tries.
 	slowTest = "20"
 )
@@ -64,7 +65,7 @@ func TestSlowClientsAreDroppedWhileOthersAreServed(t *testing.T) {
 // serveUntil asks for a page again and again until the attack is over, and fails if one is not answered in time.
 func serveUntil(t *testing.T, url string, over <-chan string) (served int, out string) {
 	t.Helper()
-	client := http.Client{Timeout: 2 * time.Second}
+	client := http.Client{Timeout: patience / 2}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -58,7 +58,7 @@ func client(t *testing.T, address string, config *tls.Config) *http.Client {
 			return (&net.Dialer{}).DialContext(ctx, network, address)
 		}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second,
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 

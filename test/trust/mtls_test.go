@@ -122,7 +122,7 @@ func TestAVerifiedCertificateIsAConsumerOverEveryVersionOfHTTP(t *testing.T) {
 					return quic.DialAddrEarly(ctx, s.address, t, q)
 				}}
 			t.Cleanup(func() { _ = transport.Close() }) // the test is over
-			return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+			return &http.Client{Transport: transport, Timeout: 30 * time.Second}
 		},
 	} {
 		for _, test := range []struct {

@@ -25,7 +25,7 @@ apis: {all: {upstream: a}}
 `
 
 // slack is what a slow machine may add to a time limit of the gateway's: far less than the kernel's own, which are minutes.
-const slack = 8 * time.Second
+const slack = 20 * time.Second
 
 // loss is a way in which a service can be lost, and how it comes back.
 type loss struct {
