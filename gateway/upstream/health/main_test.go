@@ -43,7 +43,13 @@ func rules(change func(*model.Ejection)) model.Ejection {
 	return e
 }
 
-func newWorld(t testing.TB, n int, e model.Ejection) *world {
+// failing is a test, a benchmark or a property.
+type failing interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+func newWorld(t failing, n int, e model.Ejection) *world {
 	t.Helper()
 	w := &world{clock: clock.NewManual(noon), metrics: metric.NewRegistry(), random: rand.New(rand.NewPCG(1, 2)), now: time.Hour}
 	w.group = w.fresh(t, nil, e)
@@ -56,7 +62,7 @@ func newWorld(t testing.TB, n int, e model.Ejection) *world {
 }
 
 // fresh returns a group in the same world.
-func (w *world) fresh(t testing.TB, h *model.Health, e model.Ejection) *Group {
+func (w *world) fresh(t failing, h *model.Health, e model.Ejection) *Group {
 	t.Helper()
 	g, err := New(h, e, Env{
 		Upstream: "shop", Now: func() time.Duration { return w.now }, Clock: w.clock, Random: w.random.Uint64,
