@@ -143,7 +143,7 @@ func askGateway(ctx context.Context, admin, name string) (*upstreamExplanation, 
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return nil, &unansweredError{admin, err}
+		return nil, fail(&unansweredError{admin, err})
 	}
 	defer answer.Body.Close()
 	var all struct {
@@ -151,7 +151,7 @@ func askGateway(ctx context.Context, admin, name string) (*upstreamExplanation, 
 	}
 	err = json.NewDecoder(io.LimitReader(answer.Body, maxStatus)).Decode(&all)
 	if err != nil || answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("who answers at %s is no admin listener of a gateway: GET /status gives %s", admin, answer.Status)
+		return nil, fail(fmt.Errorf("who answers at %s is no admin listener of a gateway: GET /status gives %s", admin, answer.Status))
 	}
 	var names []string
 	for _, raw := range all.Upstreams {

@@ -274,9 +274,10 @@ func reach(t *testing.T, address string) *pool.Pool {
 	}
 	var m model.Pool
 	m.SetDefaults()
-	return pool.New(pool.At("http", address, ""), &h1.Plan{}, &pool.Settings{
+	group := pool.NewGroup(pool.Settings{
 		Upstream: "shop", Sweeper: sock.NewSweeper(), Clock: clock.System{}, Metrics: metric.NewRegistry(), Connect: 5 * time.Second, Pool: m,
-	}, id)
+	})
+	return group.New(pool.At("http", address, ""), &h1.Plan{}, id, func() bool { return true })
 }
 
 func TestWhatAnAnswerIsExpectedToBe(t *testing.T) {
@@ -296,16 +297,19 @@ func TestWhatAnAnswerIsExpectedToBe(t *testing.T) {
 		{"a body", &model.HealthExpect{Body: "^all (is )?well$"}, 200, "all well", "", ""},
 		{"another body", &model.HealthExpect{Body: "^all well$"}, 200, "all lost", `answered "all lost", which does not match ^all well$`, probeBody},
 		{"a body within 64 KiB", &model.HealthExpect{Body: "well$"}, 200, strings.Repeat("x", maxProbeBody-4) + "well" + "lost", "", ""},
-		{"a body beyond 64 KiB", &model.HealthExpect{Body: "well"}, 200, strings.Repeat("x", maxProbeBody) + "well", "which does not match", probeBody},
+		{"a body beyond 64 KiB", &model.HealthExpect{Body: "well"}, 200, strings.Repeat("x", maxProbeBody) + "well",
+			"which does not match", probeBody},
 		{"JSON", &model.HealthExpect{JSON: `json.status == "UP"`}, 200, `{"status": "UP"}`, "", ""},
-		{"JSON that says no", &model.HealthExpect{JSON: `json.status == "UP"`}, 200, `{"status": "DOWN"}`, `of which json.status == "UP" is not true`, probeJSON},
-		{"a way down", &model.HealthExpect{JSON: `json.checks.db.lag < 5 && json.free > 0.1`}, 200, `{"checks": {"db": {"lag": 4}}, "free": 0.5}`, "", ""},
+		{"JSON that says no", &model.HealthExpect{JSON: `json.status == "UP"`}, 200, `{"status": "DOWN"}`,
+			`of which json.status == "UP" is not true`, probeJSON},
+		{"a way down", &model.HealthExpect{JSON: `json.checks.db.lag < 5 && json.free > 0.1`}, 200,
+			`{"checks": {"db": {"lag": 4}}, "free": 0.5}`, "", ""},
 		{"a list", &model.HealthExpect{JSON: `json.parts.all(p, p.ok)`}, 200, `{"parts": [{"ok": true}, {"ok": false}]}`, "is not true", probeJSON},
 		{"what is not there is not true", &model.HealthExpect{JSON: `json.status == "UP"`}, 200, `{}`, "is not true", probeJSON},
 		{"of another type", &model.HealthExpect{JSON: `json.lag < 5`}, 200, `{"lag": "much"}`, "cannot be said", probeJSON},
 		{"no JSON", &model.HealthExpect{JSON: `json.status == "UP"`}, 200, `UP`, `answered "UP", which is no object of JSON`, probeJSON},
-		{"too much JSON", &model.HealthExpect{JSON: `json.status == "UP"`}, 200, `{"status": "UP", "x": "` + strings.Repeat("x", maxProbeBody) + `"}`,
-			"not looked at", probeJSON},
+		{"too much JSON", &model.HealthExpect{JSON: `json.status == "UP"`}, 200,
+			`{"status": "UP", "x": "` + strings.Repeat("x", maxProbeBody) + `"}`, "not looked at", probeJSON},
 		{"all of it", &model.HealthExpect{Status: []int{200}, Body: "UP", JSON: `json.n == 1`}, 200, `{"status": "UP", "n": 1}`, "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
