@@ -63,6 +63,8 @@ func TestAConnectionOverHTTP2CarriesNoMoreRequestsThanTheDocumentAllows(t *testi
 		})
 	}
 	all.Wait()
+	mu.Lock()
+	defer mu.Unlock()
 	total := 0
 	for who, n := range from {
 		if total += n; n > 5 {

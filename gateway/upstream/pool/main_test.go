@@ -7,14 +7,17 @@ import (
 
 	"go.uber.org/goleak"
 
+	"headgate/config/model"
 	"headgate/gateway/wire/h1"
+	"headgate/internal/clock"
+	"headgate/internal/metric"
 	"headgate/internal/sock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // connection returns an idle connection, and its other end.
-func connection(t *testing.T, s *sock.Sweeper) (*h1.Conn, net.Conn) {
+func connection(t testing.TB, s *sock.Sweeper) (*h1.Conn, net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,4 +48,15 @@ func until(t *testing.T, what string, holds func() bool) {
 			t.Fatalf("waited in vain: %s", what)
 		}
 	}
+}
+
+// group returns a group of the document's defaults.
+func group(t testing.TB) *Group {
+	t.Helper()
+	var m model.Upstream
+	m.SetDefaults()
+	return NewGroup(Settings{
+		Upstream: "shop", Sweeper: sock.NewSweeper(), Clock: clock.System{}, Metrics: metric.NewRegistry(), Protocol: m.Protocol,
+		Proxy: m.Proxy, Connect: m.Timeouts.Connect, Pool: m.Pool, HTTP2: m.HTTP2,
+	})
 }

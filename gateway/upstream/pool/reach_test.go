@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -124,9 +125,14 @@ func TestWhichAddressWinsAndWhen(t *testing.T) {
 
 func TestTheAddressThatAnsweredIsTriedFirstTheNextTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var tried []string
 		does := map[string]answer{"::1": {after: never}, "192.0.2.1": {after: time.Millisecond}}
-		p := simulation(t, 2*time.Second, does, []string{"::1", "192.0.2.1"}, func(ip string) { tried = append(tried, ip) })
+		p := simulation(t, 2*time.Second, does, []string{"::1", "192.0.2.1"}, func(ip string) {
+			mu.Lock()
+			defer mu.Unlock()
+			tried = append(tried, ip)
+		})
 		for range 2 {
 			c, err := p.DialPlain(t.Context(), "", "")
 			if err != nil {
