@@ -100,6 +100,9 @@ func (a *attempt) again(err error) bool {
 	if !right {
 		return false
 	}
+	if err == nil && u.gate.Limiting() { // it has too much to do, and its answer said so
+		return false
+	}
 	if f != retry.Connect && !u.retries.budget.Take(x.Shard, u.env.Sweeper.Coarse()) {
 		u.retries.refused.Inc(x.Shard)
 		return false

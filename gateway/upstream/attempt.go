@@ -21,29 +21,42 @@ type attempt struct {
 	tried    *balance.Tried // nil: nobody yet
 	number   int            // of targets asked, the same one twice counted twice
 	held     []byte         // the request's body, if it may have to be sent again
+	run      *run           // of a race; nil: it is none
+	once     bool           // there is one attempt only
 	call     *h1.Call
 	shared   *client.Call // over HTTP/2
 	overH2   bool         // the last try was
 	whole    bool         // the request is in memory and can be sent again
 }
 
-// run asks one target after another until there is an answer, or no other attempt is right.
-func (a *attempt) run() (Call, error) {
-	x, u := a.x, a.upstream
-	u.retries.budget.Request(x.Shard, u.env.Sweeper.Coarse())
+// answer gets a reply to the exchange, in as many attempts as it may have.
+func (a *attempt) answer() (Call, error) {
+	a.upstream.retries.budget.Request(a.x.Shard, a.upstream.coarse())
 	if err := a.hold(); err != nil {
 		return nil, err
 	}
+	if a.hedgeable() {
+		return a.raced()
+	}
+	return a.tries()
+}
+
+// tries asks one target after another until there is an answer, or no other attempt is right.
+func (a *attempt) tries() (Call, error) {
+	x, u := a.x, a.upstream
 	full := false
-	if a.target, full = u.pick(x, nil); a.target == nil {
+	if a.target, full = u.pick(x, a.tried); a.target == nil {
 		return nil, noTarget(full)
 	}
 	for a.number = 1; ; {
+		if a.run != nil {
+			a.run.at.Store(a.target)
+		}
 		err := a.ask()
 		switch {
 		case err == nil && !u.retries.failed(x):
 			return a.take(), nil
-		case a.again(err):
+		case !a.once && a.again(err):
 		case err == nil:
 			return a.take(), nil
 		default:

@@ -36,7 +36,7 @@ func (u *Upstream) send(x *exchange.Exchange) (Call, error) {
 	x.Usage.UpstreamStart = began.Sub(x.Start)
 	u.tell(x, began)
 	a := attempt{upstream: u, x: x, began: began}
-	call, err := a.run()
+	call, err := a.answer()
 	if a.target != nil {
 		x.Usage.Target = a.target.end.Address
 	}

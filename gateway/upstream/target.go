@@ -30,6 +30,9 @@ func newTarget(u *Upstream, e pool.Endpoint) *target {
 	t := &target{upstream: u, end: e}
 	t.join()
 	t.plan = h1.Plan{Limits: &replyLimits, Target: e.Address, Response: c.Timeouts.Response, Idle: c.Timeouts.Idle}
+	if try := c.Retry.TryTimeout; try > 0 {
+		t.plan.Response = min(try, t.plan.Response)
+	}
 	switch c.Host {
 	case "pass":
 	case "target":

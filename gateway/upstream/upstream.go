@@ -47,6 +47,7 @@ type Upstream struct {
 	health   *health.Group
 	key      func(*exchange.Exchange) string
 	retries  retries
+	hedging  *hedging    // nil: one target is asked at a time
 	pools    *pool.Group // of all targets
 	identity atomic.Pointer[pool.Identity]
 	refs     map[string]*Ref // to upstreams that the document mentions, by name
@@ -84,7 +85,7 @@ func New(name string, m model.Upstream, env Env) (*Upstream, error) {
 	key, keyErr := checkBalance(&m, env.Expr)
 	list, notFound := u.seek()
 	again, againErr := newRetries(name, &m.Retry, env.Metrics)
-	u.retries = again
+	u.retries, u.hedging = again, newHedging(name, m.Hedge, env.Metrics)
 	if err := errors.Join(err, tlsErr, keyErr, againErr, check(&m, expected(&m, ends)), checkDiscover(&m), notFound); err != nil {
 		return nil, err
 	}

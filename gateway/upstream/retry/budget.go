@@ -75,7 +75,7 @@ const (
 	smallest  = 64 * time.Microsecond
 	// hedgeQuantile is the share of requests that is quicker than the delay.
 	hedgeQuantile = 0.95
-	// HedgeShare caps the extra load.
+	// HedgeShare is how much extra load is usual.
 	HedgeShare = 0.05
 	// hedgeEvery is how often the delay is reckoned anew, and hedgeKeep how much of what was counted stays each time.
 	hedgeEvery = time.Second
@@ -89,9 +89,10 @@ type latencies struct {
 	_ [64]byte
 }
 
-// NewHedge returns a hedge whose extra load is capped to HedgeShare; unlike a retry it has no spare attempts beside the share.
-func NewHedge() *Hedge {
-	return &Hedge{budget: &Budget{share: HedgeShare, window: window{span: budgetSpan}}}
+// NewHedge returns a hedge whose extra load is capped to a share of the requests, 0 to 1; unlike a retry it has no spare
+// attempts beside the share.
+func NewHedge(share float64) *Hedge {
+	return &Hedge{budget: &Budget{share: min(max(share, 0), 1), window: window{span: budgetSpan}}}
 }
 
 // Request counts a request that might be hedged, and returns after which time without a reply Take should be asked; ok is false

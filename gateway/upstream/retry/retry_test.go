@@ -180,7 +180,7 @@ func TestHedgingCutsTheTail(t *testing.T) {
 		}
 		return time.Duration(r.ExpFloat64() * float64(10*time.Millisecond))
 	}
-	h := NewHedge()
+	h := NewHedge(HedgeShare)
 	var plain, hedged []time.Duration
 	extra := 0
 	for n := range 100_000 {
@@ -207,7 +207,7 @@ func TestHedgingCutsTheTail(t *testing.T) {
 }
 
 func TestAHedgeIsCappedWhenEverythingBecomesSlow(t *testing.T) {
-	h := NewHedge()
+	h := NewHedge(HedgeShare)
 	extra, requests := 0, 0
 	for n := range 60_000 {
 		now := time.Hour + time.Duration(n)*time.Millisecond
@@ -227,7 +227,7 @@ func TestAHedgeIsCappedWhenEverythingBecomesSlow(t *testing.T) {
 }
 
 func TestNothingPerRequestCostsMemory(t *testing.T) {
-	b, h, k, rules := NewBudget(.2), NewHedge(), NewBreaker(BreakerConfig{}), NewRules(Options{})
+	b, h, k, rules := NewBudget(.2), NewHedge(HedgeShare), NewBreaker(BreakerConfig{}), NewRules(Options{})
 	a := Attempt{Method: "GET", Status: 503, Whole: true, Number: 1}
 	now := time.Duration(0)
 	if n := testing.AllocsPerRun(1000, func() {
