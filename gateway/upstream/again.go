@@ -57,6 +57,18 @@ func newRetries(name string, m *model.Retry, metrics *metric.Registry) (retries,
 	}, errors.Join(errs...)
 }
 
+// RetryStatus is what operators see of the retries of an upstream.
+type RetryStatus struct {
+	Attempts int    `json:"attempts"`          // at most, for one request
+	Left     int64  `json:"budget_left"`       // retries that could be made now
+	Made     uint64 `json:"made_total"`        // since the start
+	Refused  uint64 `json:"over_budget_total"` // that were not made because the budget was spent
+}
+
+func (r *retries) status(now time.Duration) RetryStatus {
+	return RetryStatus{r.rules.Most(), r.budget.Left(now), r.made.Value(), r.refused.Value()}
+}
+
 // failed reports whether the reply that has come is taken for a failure.
 func (r *retries) failed(x *exchange.Exchange) bool {
 	s := x.Reply.Status

@@ -33,6 +33,32 @@ func newHedging(name string, m *model.Hedge, metrics *metric.Registry) *hedging 
 	}
 }
 
+// HedgeStatus is what operators see of the hedging of an upstream.
+type HedgeStatus struct {
+	AfterMS float64 `json:"after_ms"` // without an answer; 0: nobody is asked a second time yet
+	Why     string  `json:"why"`
+	Left    int64   `json:"budget_left"` // second requests that could be made now
+	Sent    uint64  `json:"sent_total"`
+	Won     uint64  `json:"won_total"`
+}
+
+func (h *hedging) status(now time.Duration) *HedgeStatus {
+	if h == nil {
+		return nil
+	}
+	s := &HedgeStatus{
+		AfterMS: h.hedge.Delay().Seconds() * 1000, Why: "95 % of the answers came within it lately",
+		Left: h.hedge.Left(now), Sent: h.sent.Value(), Won: h.won.Value(),
+	}
+	switch {
+	case h.after > 0:
+		s.AfterMS, s.Why = h.after.Seconds()*1000, "the document says so"
+	case s.AfterMS == 0:
+		s.Why = "too few answers are known"
+	}
+	return s
+}
+
 // delay counts a request and returns after which time a second target is asked; ok is false while too little is known.
 func (h *hedging) delay(shard uint32, now time.Duration) (delay time.Duration, ok bool) {
 	delay, ok = h.hedge.Request(shard, now)

@@ -16,6 +16,9 @@ type Status struct {
 	Targets []TargetStatus `json:"targets"`
 	gate.Status
 
+	Retry RetryStatus  `json:"retry"`
+	Hedge *HedgeStatus `json:"hedge,omitempty"` // when the document wants it
+
 	Discovery *discover.Status `json:"discovery,omitempty"` // when the targets do not stand in the document
 
 	Certificate *pool.CertificateStatus `json:"certificate,omitempty"` // that we show to targets
@@ -57,6 +60,7 @@ func (u *Upstream) Status() Status {
 	}
 	s.Status = u.gate.Status(u.env.Clock.Now())
 	set, now := u.set.Load(), u.coarse()
+	s.Retry, s.Hedge = u.retries.status(now), u.hedging.status(now)
 	for i, t := range set.targets {
 		w := &set.wanted[i]
 		ts := TargetStatus{

@@ -106,6 +106,12 @@ func (h *Hedge) Request(shard uint32, now time.Duration) (delay time.Duration, o
 	return delay, delay > 0
 }
 
+// Delay is the last that was reckoned, for people to look at; 0: too little is known.
+func (h *Hedge) Delay() time.Duration { return time.Duration(h.delay.Load()) }
+
+// Left is how many hedges could be taken now.
+func (h *Hedge) Left(now time.Duration) int64 { return h.budget.Left(now) }
+
 // Take returns whether there is one more hedge, and takes it. Do not ask when the upstream is limiting: the cure would be the
 // disease.
 func (h *Hedge) Take(shard uint32, now time.Duration) bool { return h.budget.Take(shard, now) }
