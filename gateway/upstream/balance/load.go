@@ -14,6 +14,12 @@ const (
 	failureCost = 2.0 // seconds
 	// failureStep is how much of the share of failures one request decides.
 	failureStep = 0.1
+	// failureMemory is how long failures are remembered without news: one that fails is asked less and less, and would
+	// otherwise have no chance to show that it is well again.
+	failureMemory = 3 * time.Second
+	// peakStep is how much of a difference one answer decides that took longer than the average: a target that has become slow
+	// is known after a few, and one pause of a program does not cost a target its share.
+	peakStep = 0.3
 	// firstGuess is what an endpoint that has not answered yet counts as once it has been asked: without it one that never
 	// answers would look like the fastest and get every request.
 	firstGuess = 1.0 // seconds
@@ -25,7 +31,7 @@ const (
 // methods are safe for concurrent use; updates of averages that race lose one of each other, which does no harm.
 type Load struct {
 	inFlight atomic.Int64
-	latency  atomic.Uint64 // bits of a float64: seconds, moving average that jumps to peaks (peak EWMA, as in Finagle)
+	latency  atomic.Uint64 // bits of a float64: seconds, moving average that rises with every answer and falls with time
 	failing  atomic.Uint64 // bits of a float64: share of requests that fail, moving average
 	updated  atomic.Int64  // when
 	until    atomic.Int64  // ejected until
@@ -81,17 +87,21 @@ func (l *Load) Learn(now, took time.Duration, failed bool) {
 	if failed {
 		failure = 1
 	}
+	age := max(float64(int64(now)-l.updated.Load()), 0)
 	if share != failure {
-		share += (failure - share) * failureStep
-		if share < 1e-3 {
+		share *= math.Exp(-age / float64(failureMemory))
+		if share += (failure - share) * failureStep; share < 1e-3 {
 			share = 0
 		}
 		l.failing.Store(math.Float64bits(share))
 	}
 	seconds, average := took.Seconds(), math.Float64frombits(l.latency.Load())
-	if seconds < average {
-		age := float64(int64(now)-l.updated.Load()) + float64(time.Millisecond)
-		keep := math.Exp(-max(age, 0) / float64(latencyMemory))
+	switch {
+	case average == 0:
+	case seconds > average:
+		seconds = average + (seconds-average)*peakStep
+	default:
+		keep := math.Exp(-(age + float64(time.Millisecond)) / float64(latencyMemory))
 		seconds = average*keep + seconds*(1-keep)
 	}
 	l.latency.Store(math.Float64bits(seconds))
@@ -141,8 +151,8 @@ func (l *Load) cost(now time.Duration, waiting int64) float64 {
 	case waiting > 0 && latency == 0:
 		latency = firstGuess
 	case waiting == 0 && idle > float64(forgiveAfter):
-		keep := math.Exp(-idle / float64(latencyMemory))
-		latency, failing = latency*keep, failing*keep
+		latency *= math.Exp(-idle / float64(latencyMemory))
+		failing *= math.Exp(-idle / float64(failureMemory))
 	}
 	return (latency + failing*failureCost + 1e-6) * float64(waiting+1)
 }
