@@ -43,13 +43,17 @@ func sameBinary(t *testing.T, b *bench) {
 		}
 	}()
 	b.origin, b.against, b.duration = s.Addr().String(), b.headgate, 200*time.Millisecond
-	got, err := b.guard(guardTask(), peers.Headgate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := got[costRatio]
-	if !(got[costLow] <= r && r <= got[costHigh]) || r < 0.5 || r > 2 || got[nowMicros] < 1 {
-		t.Errorf("%v", got)
+	const turns = 5 // of which one must be fit to be looked at: where the machine stands still, requests are refused and costs differ
+	for n := 1; ; n++ {
+		got, err := b.guard(guardTask(), peers.Headgate)
+		r := got[costRatio]
+		if err == nil && got[costLow] <= r && r <= got[costHigh] && r >= 0.5 && r <= 2 && got[nowMicros] >= 1 {
+			break
+		}
+		if n == turns {
+			t.Fatalf("%v, %v", got, err)
+		}
+		t.Logf("%v, %v", got, err)
 	}
 	if _, err := b.guard(guardTask(), peers.Nginx); err != errCannot {
 		t.Errorf("nginx: %v", err)
