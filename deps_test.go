@@ -44,6 +44,8 @@ var table = []room{
 		"choosing and asking a target needs no policy"},
 	{"gateway/record/...", []string{"gateway/record/...", "gateway/exchange", "config/...", "internal/..."}, nil,
 		"what happened is told by the exchange"},
+	{"gateway/release/...", []string{"gateway/release/...", "gateway/upstream", "gateway/exchange", "gateway/policy", "config/...",
+		"internal/..."}, nil, "a release is a way to upstreams; of policies it knows how expressions are compiled"},
 	{"gateway/compile/...", []string{"gateway/...", "config/...", "internal/..."}, nil, "compiling sees the parts that it puts together"},
 	{"gateway/...", []string{"gateway/...", "config/...", "internal/..."}, nil, "the data plane never sees the management plane"},
 
