@@ -135,7 +135,7 @@ func (d *doors) new(name string, config *engine.Door) (*door, error) {
 
 // configure gives the door the settings of a document. Open connections stay as they are.
 func (n *door) configure(name string, config *engine.Door) {
-	n.entrance.Door.Store(config)
+	n.entrance.Door.Store(stillForgotten(n.entrance.Door.Load(), config))
 	limits := wireLimits(&config.Config.Limits)
 	n.h1.Limits.Store(limits)
 	n.h2.Limits.Store(limits)

@@ -106,7 +106,7 @@ func (d *doors) commitQUIC(s *engine.Snapshot, fresh map[string]*quicDoor) {
 			delete(d.quic, address)
 			d.part(old)
 			if beside := d.open[address]; beside != nil {
-				beside.entrance.Door.Store(beside.entrance.Door.Load().WithAltSvc("clear"))
+				beside.entrance.Door.Store(beside.entrance.Door.Load().WithAltSvc(forget))
 			}
 		}
 	}
@@ -118,6 +118,18 @@ func (d *doors) commitQUIC(s *engine.Snapshot, fresh map[string]*quicDoor) {
 			d.broke(n.Run(d.ctx))
 		})
 	}
+}
+
+// forget tells clients that there is no HTTP/3 any more (RFC 7838 section 3).
+const forget = "clear"
+
+// stillForgotten returns the door as it is put in place of old: clients that have not come since are told to forget, too, however
+// often the document has been read again.
+func stillForgotten(old, now *engine.Door) *engine.Door {
+	if old != nil && old.AltSvc == forget && now.AltSvc == "" {
+		return now.WithAltSvc(forget)
+	}
+	return now
 }
 
 // part closes a UDP side that the document no longer has. Its requests may take as long as they need, until a drain.

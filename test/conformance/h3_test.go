@@ -192,6 +192,10 @@ func TestHTTP3ComesAndGoesWithTheDocument(t *testing.T) {
 	must(feed.Write([]byte("one")))(t)
 	s.mustLoad("")
 	until(t, "clients are told to forget it", func() bool { return said() == "clear" })
+	s.mustLoad("") // as the file's watcher does
+	if got := said(); got != "clear" {
+		t.Errorf("after another reload: %q", got)
+	}
 	must(feed.Write([]byte("two")))(t)
 	_ = feed.Close()
 	if err := <-answered; err != nil {
