@@ -55,7 +55,8 @@ func TestConnectionsAreOpenedAsStreamsRunOutAndThenCallsWait(t *testing.T) {
 	sweep(t, e.Sweeper)
 	u := build(t, e, config(func(m *model.Upstream) {
 		overH2C(m)
-		m.HTTP2.Connections, m.Timeouts.Connect = 3, 10*time.Second
+		m.HTTP2.Connections, m.Timeouts.Connect = 3, time.Minute
+		unlimited(m)
 	}, address))
 	var calls sync.WaitGroup
 	const asked = 45

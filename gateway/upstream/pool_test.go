@@ -19,6 +19,9 @@ import (
 // connections returns what operators see of the connections to an upstream's target.
 func connections(u *Upstream, i int) pool.Status { return u.Status().Targets[i].Pool }
 
+// unlimited lets as many requests be under way as a test holds up.
+func unlimited(m *model.Upstream) { m.Concurrency.Mode = "off" }
+
 // counted counts the connections that a service gets.
 func counted(n *atomic.Int32, s script) script {
 	return func(o *origin, c net.Conn) { n.Add(1); s(o, c) }
@@ -160,6 +163,7 @@ func TestATargetHasNoMoreConnectionsThanTheDocumentAllows(t *testing.T) {
 				addresses = append(addresses, serve(t, answers(ok, 0)).address())
 			}
 			u := build(t, env(io.Discard), config(func(m *model.Upstream) {
+				unlimited(m)
 				m.Pool.Connections = 2
 				m.Ejection.Failures = 1
 				m.Balance.Algorithm = "round-robin"
@@ -238,7 +242,7 @@ func TestIdleConnectionsOfAllTargetsTogetherAreBounded(t *testing.T) {
 		}).address())
 	}
 	e := env(io.Discard)
-	u := build(t, e, config(func(m *model.Upstream) { m.Pool.IdleTotal = 6; m.Balance.Algorithm = "round-robin" }, targets...))
+	u := build(t, e, config(func(m *model.Upstream) { unlimited(m); m.Pool.IdleTotal = 6; m.Balance.Algorithm = "round-robin" }, targets...))
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
@@ -318,7 +322,7 @@ func TestOneDeadConnectionClearsAwayTheOthers(t *testing.T) {
 					drops(o, c)
 				}
 			})
-			u := build(t, env(io.Discard), config(nil, o.address()))
+			u := build(t, env(io.Discard), config(unlimited, o.address()))
 			var all sync.WaitGroup
 			for range idle {
 				all.Go(func() {
@@ -449,6 +453,7 @@ func TestChurnLosesNoRequest(t *testing.T) {
 				}
 				m.Pool.MaxRequests, m.Pool.MaxAge, m.Pool.IdlePerTarget, m.Pool.IdleTotal, m.Pool.Preconnect = 7, time.Second, 8, 6, 2
 				m.HTTP2.Streams = 3
+				unlimited(m)
 				m.Timeouts.Connect = time.Minute // the machine may be busy
 			}, server.Listener.Addr().String()))
 			asked := make(chan struct{}, 1)
