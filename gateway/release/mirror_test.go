@@ -234,20 +234,21 @@ func TestWhatGoesWrongWithACopyStaysWithIt(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		second  http.HandlerFunc
+		timeout time.Duration
 		outcome string
 	}{
-		{"it breaks off", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, outcomeFailed},
-		{"it never answers", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, outcomeLate},
+		{"it breaks off", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, time.Minute, outcomeFailed},
+		{"it never answers", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 300 * time.Millisecond, outcomeLate},
 		{"it never ends", func(w http.ResponseWriter, _ *http.Request) {
 			for f := w.(http.Flusher); ; f.Flush() {
 				if _, err := io.WriteString(w, "more"); err != nil {
 					return
 				}
 			}
-		}, outcomeLate},
+		}, 300 * time.Millisecond, outcomeLate},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := open(t, says("here"), tt.second, func(m *model.Mirror) { compared(nil)(m); m.Timeout = 300 * time.Millisecond })
+			s := open(t, says("here"), tt.second, func(m *model.Mirror) { compared(nil)(m); m.Timeout = tt.timeout })
 			if got := s.ask(request("GET", "/", nil, 0)); got != "here" {
 				t.Error(got)
 			}

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"headgate/config/model"
 	"headgate/gateway/release/sticky"
@@ -21,7 +22,7 @@ func shops(t *testing.T, name string, n int) (*upstream.Upstream, map[string]*ht
 	e, r := newEnv()
 	var m model.Upstream
 	m.SetDefaults()
-	m.Balance.SlowStart = 0
+	m.Balance.SlowStart, m.Timeouts.Connect = 0, time.Minute // a busy machine is no reason to ask somebody else
 	servers := map[string]*httptest.Server{}
 	for range n {
 		var who string
