@@ -111,6 +111,7 @@ var (
 	TooManyConnections  = Code{"too_many_connections", 503, "Too many connections are open; try again later."}
 	LoopDetected        = Code{"loop_detected", 508, "The request has passed through this gateway too many times."}
 	UpstreamUnreachable = Code{"upstream_unreachable", 502, "The service behind this API could not be reached."}
+	UpstreamUnresolved  = Code{"upstream_unresolved", 503, "The name of the service behind this API cannot be resolved."}
 	UpstreamUntrusted   = Code{"upstream_untrusted", 502, "The service behind this API could not prove who it is."}
 	UpstreamBusy        = Code{"upstream_busy", 503, "The service behind this API has as many requests at one time as it may have."}
 	BreakerOpen         = Code{"breaker_open", 503, "The service behind this API fails too often, and is left alone for a while."}
@@ -137,7 +138,8 @@ func Codes() []Code {
 		RouteNotFound, MethodNotAllowed, AmbiguousPath, BadRequest, PlainHTTP, BodyTooLarge, TargetTooLong, Misdirected, HeadTooLarge,
 		ExpectationFailed, NotImplemented, VersionNotSupported, RequestTimeout, TooManyConnections, LoopDetected,
 		ConnectionRate, NotTLS, NameNotServed,
-		UpstreamUnreachable, UpstreamUntrusted, UpstreamBusy, BreakerOpen, UpstreamNoUpgrade, UpstreamInvalid, UpstreamClosed, UpstreamTimeout,
+		UpstreamUnreachable, UpstreamUnresolved, UpstreamUntrusted, UpstreamBusy,
+		BreakerOpen, UpstreamNoUpgrade, UpstreamInvalid, UpstreamClosed, UpstreamTimeout,
 		DeadlineExceeded, Overloaded, NoTarget, ClientGone, WebSocketVersion, TooManyUpgrades, TooManyUpgradesOfConsumer,
 		PolicyFailed, PolicyUnavailable, Internal,
 	}

@@ -43,7 +43,7 @@ const (
 
 // upstreamErrors are the kinds of failures of an upstream, by the name of their problem; the last is for all others.
 var upstreamErrors = [...]string{
-	exchange.UpstreamUnreachable.Name, exchange.UpstreamInvalid.Name, exchange.UpstreamClosed.Name,
+	exchange.UpstreamUnreachable.Name, exchange.UpstreamUnresolved.Name, exchange.UpstreamInvalid.Name, exchange.UpstreamClosed.Name,
 	exchange.UpstreamTimeout.Name, exchange.NoTarget.Name, "other",
 }
 

@@ -71,7 +71,7 @@ func reasons() (all []string) {
 	}
 	for _, c := range []exchange.Code{
 		exchange.ConnectionRate, exchange.NotTLS, exchange.NameNotServed, exchange.RequestTimeout, exchange.ClientGone,
-		exchange.UpstreamUnreachable, exchange.UpstreamUntrusted, exchange.NoTarget,
+		exchange.UpstreamUnreachable, exchange.UpstreamUnresolved, exchange.UpstreamUntrusted, exchange.NoTarget,
 	} {
 		all = append(all, c.Name)
 	}

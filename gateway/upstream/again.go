@@ -170,7 +170,7 @@ func (a *attempt) failure(err error) retry.Failure {
 		return retry.OwnFault
 	}
 	switch e.Code {
-	case exchange.UpstreamUnreachable, exchange.UpstreamUntrusted:
+	case exchange.UpstreamUnreachable, exchange.UpstreamUnresolved, exchange.UpstreamUntrusted:
 		return retry.Connect
 	case exchange.UpstreamTimeout:
 		return retry.Timeout

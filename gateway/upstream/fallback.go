@@ -77,8 +77,8 @@ func (u *Upstream) cannotAnswer(x *exchange.Exchange, err error) string {
 		return ""
 	}
 	switch e.Code {
-	case exchange.NoTarget, exchange.BreakerOpen, exchange.UpstreamBusy, exchange.UpstreamUnreachable, exchange.UpstreamUntrusted,
-		exchange.UpstreamClosed, exchange.UpstreamTimeout, exchange.UpstreamInvalid, exchange.UpstreamNoUpgrade:
+	case exchange.NoTarget, exchange.BreakerOpen, exchange.UpstreamBusy, exchange.UpstreamUnreachable, exchange.UpstreamUnresolved,
+		exchange.UpstreamUntrusted, exchange.UpstreamClosed, exchange.UpstreamTimeout, exchange.UpstreamInvalid, exchange.UpstreamNoUpgrade:
 		return e.Code.Name
 	}
 	return ""
@@ -96,7 +96,7 @@ func (u *Upstream) maySendElsewhere(x *exchange.Exchange, err error, kept bool) 
 	var e *exchange.Error
 	if errors.As(err, &e) {
 		switch e.Code {
-		case exchange.NoTarget, exchange.UpstreamBusy, exchange.UpstreamUnreachable, exchange.UpstreamUntrusted:
+		case exchange.NoTarget, exchange.UpstreamBusy, exchange.UpstreamUnreachable, exchange.UpstreamUnresolved, exchange.UpstreamUntrusted:
 			return true
 		}
 	}

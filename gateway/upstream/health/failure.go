@@ -22,6 +22,7 @@ const (
 	NoConnection
 	Handshake
 	Untrusted
+	Unresolved
 	Closed
 	Late
 	Broken
@@ -34,6 +35,7 @@ const (
 // words say how requests failed, behind "failed with".
 var words = [failures]string{
 	"connection refused", "connect timeout", "no connection", "a failed TLS handshake", "a certificate that is not believed",
+	"a name that is not resolved",
 	"no answer", "an answer too late", "a broken answer", "status 502", "status 503", "status 504",
 }
 
@@ -41,7 +43,7 @@ var words = [failures]string{
 func (f Failure) String() string { return words[f] }
 
 // connecting reports whether no connection was made.
-func (f Failure) connecting() bool { return f <= Untrusted }
+func (f Failure) connecting() bool { return f <= Unresolved }
 
 // shaken is an error of a handshake with a target, whatever broke it.
 type shaken interface{ HandshakeCause() string }
@@ -56,6 +58,8 @@ func FailureOf(err error) (Failure, bool) {
 	switch e.Code {
 	case exchange.UpstreamUnreachable:
 		return unconnected(e.Cause), true
+	case exchange.UpstreamUnresolved:
+		return Unresolved, true
 	case exchange.UpstreamUntrusted:
 		return Untrusted, true
 	case exchange.UpstreamTimeout:

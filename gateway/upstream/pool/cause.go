@@ -86,6 +86,8 @@ func DialError(x *exchange.Exchange, err error) error {
 	switch {
 	case errors.As(err, &h) && untrusted[h.cause]:
 		e.Code = exchange.UpstreamUntrusted
+	case errors.Is(err, errUnresolved):
+		e.Code = exchange.UpstreamUnresolved
 	case errors.Is(err, ErrNoStream), errors.Is(err, ErrBusy):
 		e.Code, e.Source = exchange.UpstreamBusy, exchange.FromGateway
 	case errors.Is(err, sock.ErrNotTCP):
