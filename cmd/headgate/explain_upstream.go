@@ -17,7 +17,7 @@ import (
 
 	"headgate/config/source"
 	"headgate/gateway/upstream"
-	"headgate/gateway/upstream/discover"
+	"headgate/gateway/upstream/gate"
 	"headgate/gateway/upstream/health"
 	"headgate/internal/text"
 )
@@ -29,6 +29,8 @@ const (
 	maxStatus = 256 << 20
 	// maxLately is how many changes of targets are printed, of all that are kept.
 	maxLately = 10
+	// dateAndTime is how moments are printed.
+	dateAndTime = "2006-01-02 15:04:05"
 )
 
 func explainUpstreamCommand() *cobra.Command {
@@ -182,7 +184,9 @@ func printUpstream(w io.Writer, e *upstreamExplanation) error {
 	row("probes", s.Health.Probes)
 	row("ejected", s.Health.Ejection)
 	row("all out", s.Health.AllOut)
-	row("discovery", discoveryLine(s.Discovery))
+	row("discovery", discoveryLine(s))
+	row("limit", concurrencyLine(s.Concurrency))
+	row("breaker", breakerLine(s.Breaker))
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -242,24 +246,57 @@ func printReasons(w io.Writer, s *upstream.Status) error {
 		if c.For != "" {
 			long = " for " + c.For
 		}
-		fmt.Fprintf(w, "%s  %s %s%s: %s\n", c.At.Format("2006-01-02 15:04:05"), c.address, c.State, long, c.Why)
+		fmt.Fprintf(w, "%s  %s %s%s: %s\n", c.At.Format(dateAndTime), c.address, c.State, long, c.Why)
 	}
 	return nil
 }
 
-func discoveryLine(d *discover.Status) string {
+// discoveryLine says what is known by discovery, how old that is, and how many only stay a while longer.
+func discoveryLine(s *upstream.Status) string {
+	d := s.Discovery
 	if d == nil {
 		return ""
 	}
 	line := d.State + ", from " + d.Source
 	if d.Answered != nil {
-		line += fmt.Sprintf("; answered %s", d.Answered.Format("2006-01-02 15:04:05"))
+		line += "; answered " + d.Answered.Format(dateAndTime)
+	}
+	draining := 0
+	for i := range s.Targets {
+		if s.Targets[i].Weight == 0 {
+			draining++
+		}
+	}
+	if draining > 0 {
+		line += fmt.Sprintf("; %d drain", draining)
 	}
 	if n := d.Held + d.Damped; n > 0 {
 		line += fmt.Sprintf("; %d are kept that it names no more", n)
 	}
 	if d.Error != "" {
 		line += "; " + d.Error
+	}
+	return line
+}
+
+func concurrencyLine(c *gate.Concurrency) string {
+	if c == nil {
+		return ""
+	}
+	line := fmt.Sprintf("at most %d (%s): %d under way, %d waiting", c.Limit, c.Mode, c.InFlight, c.Waiting)
+	if c.Why != "" {
+		line += "; " + c.Why
+	}
+	return line
+}
+
+func breakerLine(b *gate.Breaker) string {
+	if b == nil {
+		return ""
+	}
+	line := fmt.Sprintf("%s; %d of %d requests failed", b.State, b.Failed, b.Requests)
+	if b.Next != nil {
+		line += "; asked again " + b.Next.Format(dateAndTime)
 	}
 	return line
 }

@@ -142,29 +142,24 @@ func (g *Group) forget(now time.Duration) {
 // Members says which targets take requests: only they are ejected, and count for the share that may be. When those who are
 // left are so few that more than the share is out, those whose time ends first come back.
 func (g *Group) Members(list []*Record) {
-	old := *g.members.Swap(&list)
-	if g.retired.Load() {
-		return
-	}
+	g.members.Store(&list)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, r := range old {
-		r.serving.Store(false)
-	}
-	for _, r := range list {
-		r.serving.Store(true)
-	}
-	if g.from == nil { // else the records are not this group's own yet
+	if g.from == nil && !g.retired.Load() { // else the records are another group's
 		g.recount(g.env.Now())
 	}
 }
 
-// recount finds who is out, and keeps to the share. It is called with the lock held.
+// recount finds who takes requests and who of these is out, and keeps to the share. It is called with the lock held.
 func (g *Group) recount(now time.Duration) {
+	for _, r := range g.known {
+		r.serving.Store(false)
+	}
 	g.full.Store(0)
 	clear(g.out)
 	g.soonest = math.MaxInt64
 	for _, r := range *g.members.Load() {
+		r.serving.Store(true)
 		if until := r.load.EjectedUntil(); now < until {
 			g.out[r] = struct{}{}
 			g.soonest = min(g.soonest, until)

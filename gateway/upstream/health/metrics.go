@@ -10,13 +10,10 @@ import (
 type counters struct {
 	registry *metric.Registry
 	upstream metric.Label
-	probes   *metric.Counter
 }
 
 func newCounters(registry *metric.Registry, upstream string) counters {
-	c := counters{registry: registry, upstream: metric.Label{Name: "upstream", Value: upstream}}
-	c.probes = registry.Counter("headgate_upstream_probes_total", "Probes of an upstream's targets.", c.upstream)
-	return c
+	return counters{registry, metric.Label{Name: "upstream", Value: upstream}}
 }
 
 func (c counters) ejected(cause Cause) {
@@ -26,7 +23,7 @@ func (c counters) ejected(cause Cause) {
 }
 
 func (c counters) probed(err error) {
-	c.probes.Inc(0)
+	c.registry.Counter("headgate_upstream_probes_total", "Probes of an upstream's targets.", c.upstream).Inc(0)
 	if err != nil {
 		c.registry.Counter("headgate_upstream_probe_failures_total",
 			"Probes that failed, by cause: connect, timeout, tls, closed, status, body, json, grpc.",
