@@ -1,12 +1,15 @@
 // Package gate stands between an upstream and those who want to ask it: a breaker that keeps all away while too much fails,
 // and behind it a limiter of how many are asked at one time. A request enters before its first attempt and leaves with the
-// head of its answer, so that a long answer, a stream or a tunnel holds no place.
+// head of its answer, so that a long answer, a stream or a tunnel holds no place. Nor does a request whose body is still on its
+// way, where the limit is one that adapts: how long that takes is up to the client, nothing is learned about the service, and a
+// few that send nothing more would keep everybody else out.
 package gate
 
 import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"math"
 	"net/netip"
 	"time"
 
@@ -127,7 +130,7 @@ func (g *Gate) Enter(x *exchange.Exchange, now time.Time) (Pass, error) {
 		}
 		p.probe = probe
 	}
-	if g.limiter != nil {
+	if g.limiter != nil && (g.mode == "fixed" || whole(&x.Request.Body)) {
 		place, ok := g.limiter.Try(now, x.Shard)
 		if !ok {
 			var err error
@@ -141,6 +144,19 @@ func (g *Gate) Enter(x *exchange.Exchange, now time.Time) (Pass, error) {
 	}
 	p.gate = g
 	return p, nil
+}
+
+// whole reports whether all of a request's body has arrived.
+func whole(b *exchange.Body) bool {
+	switch r := b.Reader.(type) {
+	case nil:
+		return true
+	case interface{ Whole() bool }:
+		return r.Whole()
+	case interface{ Len() int }: // in memory, or more than anybody has room for
+		return r.Len() < math.MaxInt
+	}
+	return false
 }
 
 // wait stands in the queue.

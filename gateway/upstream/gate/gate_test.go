@@ -2,7 +2,9 @@ package gate
 
 import (
 	"errors"
+	"io"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -270,5 +272,51 @@ func BenchmarkPassing(b *testing.B) {
 	for b.Loop() {
 		p, _ := g.Enter(x, now)
 		p.Leave(x, time.Millisecond, nil)
+	}
+}
+
+// comes is a body that comes, or stays out, as its client likes.
+type comes struct{ io.Reader }
+
+// What is still being sent holds no place of a limit that adapts, whatever comes of it; of one that the document fixes it does.
+func TestUploadsThatStopKeepNobodyOut(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*model.Upstream)
+		body   io.Reader
+		out    bool
+	}{
+		{"still coming", nil, comes{}, false},
+		{"all of it here", nil, strings.NewReader("x"), true},
+		{"none", nil, nil, true},
+		{"still coming, the limit is fixed", fixed(10, 0), comes{}, true},
+	} {
+		g := New(document(func(m *model.Upstream) {
+			m.Concurrency.Max, m.Concurrency.Queue = 40, 0
+			if c.change != nil {
+				c.change(m)
+			}
+		}), clock.System{})
+		x, _ := asking("", 200)
+		x.Request.Body.Reader = c.body
+		var passes []Pass
+		now := time.Now()
+		for range 100 {
+			if p, err := g.Enter(x, now); err == nil {
+				passes = append(passes, p)
+			}
+		}
+		if out := len(passes) < 100; out != c.out {
+			t.Errorf("%s: %d of 100 passed", c.name, len(passes))
+		}
+		get, _ := asking("", 200)
+		p, err := g.Enter(get, now)
+		if out := err != nil; out != c.out {
+			t.Errorf("%s: somebody else: %v", c.name, err)
+		}
+		p.Abandon()
+		for _, p := range passes {
+			p.Abandon()
+		}
 	}
 }

@@ -71,6 +71,11 @@ func (b *Body) meter(clock *sock.Sweeper) {
 // Done reports whether the body has been read to its end.
 func (b *Body) Done() bool { return b.err == io.EOF }
 
+// Whole reports whether all of the body has arrived, as far as that is known ahead.
+func (b *Body) Whole() bool {
+	return b.Done() || b.kind == byLength && b.err == nil && int64(len(b.in.Buffered())) >= b.left
+}
+
 // Size returns the body's length in bytes, or -1 when it is not known ahead.
 func (b *Body) Size() int64 {
 	switch b.kind {
