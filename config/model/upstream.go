@@ -144,7 +144,7 @@ type Pool struct {
 
 // SetDefaults gives the pool its defaults.
 func (p *Pool) SetDefaults() {
-	*p = Pool{IdlePerTarget: 1024, IdleTotal: 16384, IdleTimeout: 55 * time.Second, MaxAge: time.Hour, KeepAlive: 15 * time.Second}
+	*p = Pool{IdlePerTarget: 1024, IdleTotal: 16384, IdleTimeout: 55 * time.Second, MaxAge: time.Hour, KeepAlive: 10 * time.Second}
 }
 
 // HTTP2Out says how requests share connections over HTTP/2.
