@@ -153,8 +153,9 @@ func whole(b *exchange.Body) bool {
 		return true
 	case interface{ Whole() bool }:
 		return r.Whole()
-	case interface{ Len() int }: // in memory, or more than anybody has room for
-		return r.Len() < math.MaxInt
+	case interface{ Len() int }: // of a body that has not come whole: nothing, or more than anybody has room for
+		n := r.Len()
+		return n > 0 && n < math.MaxInt
 	}
 	return false
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"errors"
 	"io"
+	"math"
 	"net/netip"
 	"strings"
 	"sync"
@@ -278,6 +279,15 @@ func BenchmarkPassing(b *testing.B) {
 // comes is a body that comes, or stays out, as its client likes.
 type comes struct{ io.Reader }
 
+// length is a body that says how much of it is here, or that it has not come whole.
+type length int
+
+// Len returns it.
+func (l length) Len() int { return int(l) }
+
+// Read implements io.Reader.
+func (l length) Read([]byte) (int, error) { return 0, io.EOF }
+
 // What is still being sent holds no place of a limit that adapts, whatever comes of it; of one that the document fixes it does.
 func TestUploadsThatStopKeepNobodyOut(t *testing.T) {
 	for _, c := range []struct {
@@ -287,6 +297,8 @@ func TestUploadsThatStopKeepNobodyOut(t *testing.T) {
 		out    bool
 	}{
 		{"still coming", nil, comes{}, false},
+		{"still coming over HTTP/2", nil, length(0), false},
+		{"still coming over HTTP/3", nil, length(math.MaxInt), false},
 		{"all of it here", nil, strings.NewReader("x"), true},
 		{"none", nil, nil, true},
 		{"still coming, the limit is fixed", fixed(10, 0), comes{}, true},
