@@ -56,7 +56,8 @@ func (b *Breaker) SetDefaults() {
 }
 
 // Fallback is what happens when an upstream cannot answer: no target, none that answers or answers validly and in time, its
-// breaker is open, it is full, or after all attempts its answer is one that retry.statuses takes for a failure (502, 503 and 504).
+// breaker is open, it is full, or after all attempts its answer is one that retry takes for a failure (statuses: 502, 503 and
+// 504; grpc: unavailable).
 // Other answers go to the client, and so does what is the client's own doing. One of its fields is given.
 type Fallback struct {
 	Upstream string   `yaml:"upstream" doc:"Asked instead, if the request can still be sent: its body has not begun to be sent or is of retry.max_body at most, and it may be repeated (see retry) or the first service has not seen it."`

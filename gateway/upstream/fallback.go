@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"slices"
 	"strconv"
 
 	"headgate/gateway/exchange"
@@ -40,6 +39,7 @@ func (u *Upstream) sendOrFallBack(x *exchange.Exchange) (Call, error) {
 	u.fellBack(x, call, cause)
 	if again != nil {
 		x.Request.Body = again()
+		x.Usage.RequestBytes = 0 // counted again as it is sent
 	}
 	attempts := x.Usage.Attempts
 	x.Usage.Attempts = 0 // the other one has its own number
@@ -56,6 +56,7 @@ func (u *Upstream) fellBack(x *exchange.Exchange, call Call, cause string) {
 	x.Reply.Header.Reset("")
 	x.Reply.Trailer.Reset("")
 	x.Reply.Status, x.Reply.Body, x.Reply.Switched = 0, exchange.Body{}, nil
+	x.Request.Streaming = false
 	x.Usage.Fallback = cause
 	u.env.Metrics.Counter("headgate_upstream_fallbacks_total",
 		"Requests for which an upstream's fallback was used, by cause: the problem's code, or status_ and the answer's status.",
@@ -66,8 +67,7 @@ func (u *Upstream) fellBack(x *exchange.Exchange, call Call, cause string) {
 // time has passed, is no case for it.
 func (u *Upstream) cannotAnswer(x *exchange.Exchange, err error) string {
 	if err == nil {
-		if statuses := u.config.Retry.Statuses; slices.Contains(statuses, x.Reply.Status) ||
-			len(statuses) == 0 && x.Reply.Status >= 502 && x.Reply.Status <= 504 {
+		if u.retries.failed(x) {
 			return "status_" + strconv.Itoa(x.Reply.Status)
 		}
 		return ""
@@ -100,7 +100,7 @@ func (u *Upstream) maySendElsewhere(x *exchange.Exchange, err error, kept bool) 
 			return true
 		}
 	}
-	return u.config.Retry.NonIdempotent || retry.Idempotent(x.Request.Method) || x.Request.Header.Get("Idempotency-Key") != ""
+	return u.config.Retry.NonIdempotent || retry.Idempotent(x.Request.Method) || hasKey(x)
 }
 
 // keepBody reads a body that the fallback's upstream may have to be sent, too, and returns what makes it anew; nil: it is not
@@ -116,6 +116,9 @@ func (u *Upstream) keepBody(x *exchange.Exchange) (again func() exchange.Body, e
 	}
 	kept := make([]byte, b.Length)
 	if _, err := io.ReadFull(b.Reader, kept); err != nil {
+		return nil, err
+	}
+	if err := end(b.Reader); err != nil {
 		return nil, err
 	}
 	again = func() exchange.Body { return exchange.Body{Reader: bytes.NewReader(kept), Length: int64(len(kept))} }

@@ -41,6 +41,7 @@ func (u *Upstream) send(x *exchange.Exchange) (Call, error) {
 		x.Usage.Target = a.target.end.Address
 	}
 	x.Usage.UpstreamTime = a.took
+	pass.Retried = a.number > 1
 	pass.Leave(x, a.took, err)
 	if err != nil {
 		return nil, err

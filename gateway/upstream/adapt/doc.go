@@ -36,6 +36,13 @@
 //     opened while the service was still ill. Here a higher latency becomes the baseline only if it does not depend on how
 //     many requests we send; failures never raise it; and the first epoch of good latencies brings it down.
 //
+// Refusals and timeouts that stay the same share when a fifth is asked do not depend on the load (one caller's quota, a path
+// that hangs); they are tolerated, and the limit goes back. At the very beginning, while nothing is known, a request that has
+// waited for its patience makes room for itself, as long as answers have hardly begun to come.
+//
+// What it is weak at: a service of which fewer than about twenty answers come in a second is judged rarely and by little, and
+// when the gateway starts into its overload the baseline may settle too high for minutes.
+//
 // What it cannot know: when the mix of requests changes from quick to slow ones, latency rises without overload. The mean is
 // one of logarithms, so that single slow requests weigh little, and a mix that stays is learned as above.
 //

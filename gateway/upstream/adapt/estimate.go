@@ -14,6 +14,16 @@ const (
 	mostShrink  = 0.5  // each epoch
 	// overloadShare is the share of requests refused or timed out from which the limit shrinks.
 	overloadShare = 0.1
+	// muchLess is how far the limit must have come down for a judgement whether refusals depend on it, sameShare from which part
+	// of the share on they do not, and mostTolerated the greatest share of which that is believed.
+	muchLess      = 0.2
+	sameShare     = 0.7
+	mostTolerated = 0.6
+	// maxUnproven bounds how far a limit is stretched that has never been reached and judged: it is what a service gets that
+	// never answers. begun is how many requests may have been answered for each that is under way: when there are more, the
+	// answers have begun to come, and what is under way grows because they are too slow.
+	maxUnproven = 1024
+	begun       = 0.9
 	// regrowth is the growth each epoch below half of the limit that was right before: after an outage.
 	regrowth = 2.0
 	// epochSamples are enough for a mean that is right to about a tenth; with a small limit samplesPerPlace for each place are,
@@ -102,6 +112,9 @@ type estimate struct {
 	descending bool  // it has shown that it is not
 	reached    bool  // the limit was, in this epoch
 	why        Reason
+	learned    bool    // there is a baseline, or the upstream refuses, so the limit is one
+	refusals   point   // where shrinking because of refusals began, with their share for a latency; limit 0: it does not shrink
+	tolerated  float64 // share of refusals that does not depend on the limit
 }
 
 // Reason says what the last change of the limit was about.
@@ -130,10 +143,24 @@ func inMicroseconds(log float64) time.Duration {
 
 // end judges an epoch.
 func (e *estimate) end(now time.Duration, t totals) {
+	e.judgeEpoch(now, t)
+	e.learned = e.learned || e.base != 0 || e.why == Refusing
+}
+
+// stretch makes room for one more where a request would be refused although nothing is known yet of what the upstream can do:
+// a service that is well must not be refused because the gateway has just begun. It returns false when there was enough of it.
+func (e *estimate) stretch(inFlight, ended int64) bool {
+	if e.learned || float64(ended) > begun*float64(inFlight) || e.limit+1 > min(maxUnproven, e.cap) {
+		return false
+	}
+	e.limit++
+	return true
+}
+
+func (e *estimate) judgeEpoch(now time.Duration, t totals) {
 	reached := e.reached
 	e.began, e.reached = now, false
-	if share := float64(t.overload) / float64(t.count()); share > overloadShare {
-		e.set(e.limit*max(mostShrink, 1-share), Refusing)
+	if e.refused(float64(t.overload) / float64(t.count())) {
 		e.anchor.limit = 0 // refusals say nothing about how latency depends on the limit
 		return
 	}
@@ -161,6 +188,31 @@ func (e *estimate) end(now time.Duration, t totals) {
 	if e.judge(mean, noise, reached, t.overload > 0); e.why == Unused || e.why == Steady {
 		e.settled = 0
 	}
+}
+
+// refused judges the share of refusals and timeouts, and reports whether the limit shrinks because of them. A share that stays
+// the same when there is much less for the upstream to do is not about overload, such as a quota of one consumer or a path
+// that hangs: it is tolerated from then on, and the limit is what it was. Where nearly everything fails nothing is
+// concluded, and little is asked.
+func (e *estimate) refused(share float64) bool {
+	if share <= e.tolerated+overloadShare {
+		e.refusals.limit = 0
+		e.tolerated = min(e.tolerated, share)
+		return false
+	}
+	switch r := &e.refusals; {
+	case r.limit == 0:
+		*r = point{e.limit, share}
+	case e.limit <= max(r.limit*muchLess, e.floor) && share < mostTolerated && share > r.latency*sameShare:
+		e.tolerated = share
+		e.set(r.limit, Refusing)
+		r.limit = 0
+		return true
+	case share < r.latency*sameShare:
+		*r = point{e.limit, share}
+	}
+	e.set(e.limit*max(mostShrink, 1-share), Refusing)
+	return true
 }
 
 // doubt begins a trial when a baseline was found under load, at the start or because the upstream has become much quicker: our

@@ -22,10 +22,7 @@ type pressure struct {
 // press reckons the share anew: the mean of what was counted and of what it was before.
 func (l *Limiter) press(now time.Duration) {
 	p := &l.pressure
-	ended := int64(0)
-	for i := range l.samples {
-		ended += l.samples[i].ended.Load()
-	}
+	ended := l.ended()
 	share := int64(0)
 	if p.waited > 0 {
 		share = 100 * p.waited / max(ended-p.ended, p.waited) // who is refused never ends
@@ -42,6 +39,14 @@ func (l *Limiter) press(now time.Duration) {
 		return
 	}
 	l.pressing.Store(int64(now+pressureHolds)/percents*percents + share)
+}
+
+// ended is how many requests have ended so far.
+func (l *Limiter) ended() (n int64) {
+	for i := range l.samples {
+		n += l.samples[i].ended.Load()
+	}
+	return n
 }
 
 // Pressure is the share of the requests of the last second that had to wait or were refused, 0 to 100 percent. Without any

@@ -73,8 +73,12 @@ func (e *events) Pop() any {
 }
 
 func newWorld(t *testing.T, c Config, workers int, mean time.Duration, flows ...*load) *world {
+	return newSeeded(t, 3, c, workers, mean, flows...)
+}
+
+func newSeeded(t *testing.T, seed uint64, c Config, workers int, mean time.Duration, flows ...*load) *world {
 	start := time.Unix(1_800_000_000, 0)
-	w := &world{t: t, clock: clock.NewManual(start), start: start, r: rand.New(rand.NewPCG(3, 5)), workers: workers, flows: flows}
+	w := &world{t: t, clock: clock.NewManual(start), start: start, r: rand.New(rand.NewPCG(seed, 5)), workers: workers, flows: flows}
 	w.limiter = New(c, w.clock)
 	w.service = func(time.Duration) (time.Duration, Outcome) { return mean, Served }
 	for _, f := range flows {

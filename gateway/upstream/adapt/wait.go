@@ -26,6 +26,9 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 	}
 	l.waiting.Add(1) // first, so that whoever releases a place from here on sees it and dispatches
 	f := l.queue.flow(c.Flow, c.Priority)
+	if l.queue.length >= l.most && l.stretch() {
+		l.dispatch(now)
+	}
 	if l.queue.length >= l.most {
 		v := l.queue.victim(f)
 		if v == nil || l.most == 0 {
@@ -40,6 +43,18 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 	l.queue.push(w, f, c.Weight, now)
 	l.dispatch(now)
 	return w, nil
+}
+
+// stretch makes room for one more at the very beginning.
+func (l *Limiter) stretch() bool {
+	if l.estimate.learned {
+		return false
+	}
+	if !l.estimate.stretch(l.inFlight.Load(), l.ended()) {
+		return false
+	}
+	l.publish()
+	return true
 }
 
 // dispatch lets waiters through while there are places, and refuses those who have waited for too long.
@@ -64,7 +79,7 @@ func (l *Limiter) dispatch(now time.Duration) {
 // stands for the shorter time only.
 func (l *Limiter) tooLate(w *waiter, now time.Duration) bool {
 	allowed := time.Duration(l.patience.Load())
-	if now-w.flow.emptied > allowed {
+	if l.estimate.learned && now-w.flow.emptied > allowed {
 		allowed = time.Duration(l.standing.Load())
 	}
 	return now-w.since > allowed
@@ -103,7 +118,12 @@ func (l *Limiter) giveUp(w *waiter, cause error) error {
 	now := l.clock.Now().Sub(l.base)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !w.settled {
+	switch {
+	case w.settled:
+	case cause == ErrLate && l.stretch():
+		l.inFlight.Add(1)
+		l.drop(w, now, nil)
+	default:
 		l.drop(w, now, cause)
 		if cause == ErrLate {
 			l.late++

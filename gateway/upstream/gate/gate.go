@@ -105,6 +105,8 @@ func After(old *Gate, m *model.Upstream, clk clock.Clock) *Gate {
 
 // Pass is the leave to ask the upstream. The zero value is that of a nil Gate.
 type Pass struct {
+	Retried bool // it took more than one attempt, whose pauses are no latency
+
 	gate   *Gate
 	place  adapt.Ticket
 	placed bool
@@ -221,6 +223,9 @@ func (p *Pass) Leave(x *exchange.Exchange, took time.Duration, err error) {
 	p.gate = nil
 	limit, health := g.judge(x, took, err)
 	now := p.began.Add(took)
+	if p.Retried && limit == adapt.Served {
+		limit = adapt.Ignored
+	}
 	if p.placed {
 		p.place.Release(now, limit)
 	}
