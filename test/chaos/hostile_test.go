@@ -53,7 +53,9 @@ func TestOneHostileClientCostsTheOthersNothing(t *testing.T) {
 			t.Parallel()
 			s := startServicesBehind(t)
 			h := startHouse(t, doorsWith("${TLS}", fmt.Sprintf(", handshake_timeout: %v", shortTime),
-				"${SECURE_SETTINGS}", fmt.Sprintf("limits: {body_timeout: %v, header_timeout: %v}", shortTime, shortTime)), s.places...)
+				"${SECURE_SETTINGS}", fmt.Sprintf("limits: {body_timeout: %v, header_timeout: %v}", shortTime, shortTime),
+				// All come from one address here, among whom the limiter shares nothing out.
+				`a: "${A}"`, `a: {targets: ["${A}"], concurrency: "off"}`), s.places...)
 			before := h.idles(t)
 			good := []*flow{h.flow(t, "h1", 1, 5*time.Millisecond), h.flow(t, "h2", 1, 5*time.Millisecond)}
 			for _, f := range good {
