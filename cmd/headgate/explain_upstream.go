@@ -16,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"headgate/config/source"
+	"headgate/gateway/engine"
+	"headgate/gateway/release"
 	"headgate/gateway/upstream"
 	"headgate/gateway/upstream/gate"
 	"headgate/gateway/upstream/health"
@@ -38,9 +40,10 @@ func explainUpstreamCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "upstream NAME",
-		Short: "Say how the targets of an upstream are, and why",
+		Short: "Say how the targets or variants of an upstream are, and why",
 		Long: "Asks the running gateway, at the admin listener that the document names, how the targets of an upstream are, and why\n" +
-			"they get requests or get none. Without a running gateway it says what the document alone tells.",
+			"they get requests or get none; of a split, what weight each variant has now; of a mirror, what became of the copies.\n" +
+			"Without a running gateway it says what the document alone tells.",
 		Example: "  headgate explain upstream shop --file gateway.yaml\n  headgate explain upstream shop --admin 127.0.0.1:9080 --json",
 		Args:    takes(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -65,8 +68,10 @@ func explainUpstreamCommand() *cobra.Command {
 // upstreamExplanation is how an upstream is, and who says so.
 type upstreamExplanation struct {
 	ToldBy   string          `json:"told_by"`
-	Upstream json.RawMessage `json:"upstream"` // all that the gateway tells, which may be newer than this program
-	status   upstream.Status
+	Upstream json.RawMessage `json:"upstream,omitempty"` // all that the gateway tells, which may be newer than this program
+	Release  json.RawMessage `json:"release,omitempty"`  // what is asked in its place
+	status   *upstream.Status
+	release  *release.Status
 }
 
 // explainUpstream asks the running gateway or, when there is none, looks at the document alone, which may be missing where
@@ -97,10 +102,12 @@ func explainUpstream(ctx context.Context, file, admin string, named bool, name s
 	if !slices.Contains(names, name) {
 		return nil, unknownUpstream("the document", name, names)
 	}
-	for _, u := range good.snapshot.Upstreams() {
-		if u.Name == name {
-			return explained("the document alone: "+silent, u.Status())
-		}
+	all, err := documentAlone(good.snapshot)
+	if err != nil {
+		return nil, err
+	}
+	if e, _, err := all.find("the document alone: "+silent, name); e != nil || err != nil {
+		return e, err
 	}
 	return nil, fmt.Errorf("no route, listener or other upstream leads to upstream %q: a gateway would not ask it", name)
 }
@@ -113,9 +120,57 @@ func unknownUpstream(where, name string, names []string) error {
 	return fmt.Errorf("%s has no upstream %q%s", where, name, hint)
 }
 
-func explained(by string, s upstream.Status) (*upstreamExplanation, error) {
-	raw, err := json.Marshal(s)
-	return &upstreamExplanation{ToldBy: by, Upstream: raw, status: s}, err
+// told is what /status says of upstreams.
+type told struct {
+	Upstreams []json.RawMessage `json:"upstreams"`
+	Releases  []json.RawMessage `json:"releases"`
+}
+
+// documentAlone is what a gateway would tell that has just begun.
+func documentAlone(s *engine.Snapshot) (all told, err error) {
+	var errs []error
+	raw := func(v any) json.RawMessage {
+		b, err := json.Marshal(v)
+		errs = append(errs, err)
+		return b
+	}
+	for _, u := range s.Upstreams() {
+		all.Upstreams = append(all.Upstreams, raw(u.Status()))
+	}
+	for _, f := range s.Fronts {
+		all.Releases = append(all.Releases, raw(f.Status(s.Compiled)))
+	}
+	return all, errors.Join(errs...)
+}
+
+// find returns what is told of an upstream, and the names of all; nil: nothing is told of it.
+func (t *told) find(by, name string) (e *upstreamExplanation, names []string, err error) {
+	found := upstreamExplanation{ToldBy: by}
+	for _, raw := range t.Upstreams {
+		s := new(upstream.Status)
+		if err := json.Unmarshal(raw, s); err != nil {
+			return nil, nil, fmt.Errorf("%s tells what this program does not understand: %w", by, err)
+		}
+		if s.Name == name {
+			found.Upstream, found.status = raw, s
+		}
+		names = append(names, s.Name)
+	}
+	for _, raw := range t.Releases {
+		s := new(release.Status)
+		if err := json.Unmarshal(raw, s); err != nil {
+			return nil, nil, fmt.Errorf("%s tells what this program does not understand: %w", by, err)
+		}
+		if s.Name == name {
+			found.Release, found.release = raw, s
+		}
+		names = append(names, s.Name)
+	}
+	if found.status == nil && found.release == nil {
+		slices.Sort(names)
+		return nil, slices.Compact(names), nil
+	}
+	return &found, nil, nil
 }
 
 // unansweredError is a gateway that is not there.
@@ -148,30 +203,24 @@ func askGateway(ctx context.Context, admin, name string) (*upstreamExplanation, 
 		return nil, fail(&unansweredError{admin, err})
 	}
 	defer answer.Body.Close()
-	var all struct {
-		Upstreams []json.RawMessage `json:"upstreams"`
-	}
+	var all told
 	err = json.NewDecoder(io.LimitReader(answer.Body, maxStatus)).Decode(&all)
 	if err != nil || answer.StatusCode != http.StatusOK {
 		return nil, fail(fmt.Errorf("who answers at %s is no admin listener of a gateway: GET /status gives %s", admin, answer.Status))
 	}
-	var names []string
-	for _, raw := range all.Upstreams {
-		e := &upstreamExplanation{ToldBy: "the gateway at " + admin, Upstream: raw}
-		if err := json.Unmarshal(raw, &e.status); err != nil {
-			return nil, fmt.Errorf("the gateway at %s tells what this program does not understand: %w", admin, err)
-		}
-		if e.status.Name == name {
-			return e, nil
-		}
-		names = append(names, e.status.Name)
+	e, names, err := all.find("the gateway at "+admin, name)
+	if e != nil || err != nil {
+		return e, err
 	}
 	return nil, unknownUpstream("the gateway at "+admin, name, names)
 }
 
 // printUpstream prints what a person wants to know: the rules, the targets, and what has happened to them lately.
 func printUpstream(w io.Writer, e *upstreamExplanation) error {
-	s := &e.status
+	s := e.status
+	if s == nil {
+		return printRelease(w, e)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, value string) {
 		if value != "" {
@@ -187,6 +236,9 @@ func printUpstream(w io.Writer, e *upstreamExplanation) error {
 	row("discovery", discoveryLine(s))
 	row("limit", concurrencyLine(s.Concurrency))
 	row("breaker", breakerLine(s.Breaker))
+	if e.release != nil {
+		releaseRows(row, e.release)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"headgate/gateway/guard"
 	"headgate/gateway/listen/revoke"
 	"headgate/gateway/listen/secure"
+	"headgate/gateway/release"
 	"headgate/gateway/upstream"
 	"headgate/internal/clock"
 )
@@ -188,6 +189,7 @@ type status struct {
 	Revoked   revoke.Status     `json:"revocation"`
 	Overload  guard.Status      `json:"overload"`
 	Upstreams []upstream.Status `json:"upstreams"`
+	Releases  []release.Status  `json:"releases"` // splits, sticky cookies and mirrors, by their upstreams
 	APIs      []apiStatus       `json:"apis"`
 	Consumers int               `json:"consumers"`
 }
@@ -230,6 +232,10 @@ func (n *node) Status() any {
 	st.Upstreams = []upstream.Status{}
 	for _, u := range s.Upstreams() {
 		st.Upstreams = append(st.Upstreams, u.Status())
+	}
+	st.Releases = []release.Status{}
+	for _, f := range s.Fronts {
+		st.Releases = append(st.Releases, f.Status(n.clock.Now()))
 	}
 	apis := map[string]int{}
 	for _, r := range s.Routes {

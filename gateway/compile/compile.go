@@ -1,7 +1,8 @@
 // Package compile turns a document and the catalogue of policies into an engine.Snapshot: all of it, or every problem at
 // once with its place.
 //
-// What did not change since the current snapshot is taken over as it is: upstreams with their connections and health, the
+// What did not change since the current snapshot is taken over as it is: upstreams with their connections and health, splits
+// and mirrors, the
 // policies of every request, each API with its policies, and the consumers. Each is a unit that lives as long as a snapshot
 // holds it. Only the table of routes is built anew every time, because any two APIs may conflict in it.
 package compile
@@ -64,6 +65,7 @@ type Compiler struct {
 // live is what the next document may take over.
 type live struct {
 	upstreams map[string]*service
+	fronts    map[string]*front
 	global    *global
 	apis      map[string]*api
 	terms     []*secure.Terms
@@ -74,6 +76,7 @@ type Built struct {
 	Upstreams, APIs int
 	Policies        int
 	Consumers       int // whole directories
+	Fronts          int // what is asked in place of upstreams: splits, sticky cookies and mirrors
 }
 
 // New returns a compiler that has compiled nothing yet.
@@ -117,7 +120,7 @@ type job struct {
 func (c *Compiler) Compile(l *decode.Loaded) (*engine.Snapshot, decode.Problems) {
 	c.compiling.Lock()
 	defer c.compiling.Unlock()
-	j := &job{compiler: c, loaded: l, next: live{upstreams: map[string]*service{}, apis: map[string]*api{}}}
+	j := &job{compiler: c, loaded: l, next: live{upstreams: map[string]*service{}, fronts: map[string]*front{}, apis: map[string]*api{}}}
 	s := engine.NewSnapshot()
 	s.Doors = j.doors()
 	j.settings()
@@ -140,7 +143,7 @@ func (c *Compiler) Compile(l *decode.Loaded) (*engine.Snapshot, decode.Problems)
 		return nil, j.problems.Sort()
 	}
 	s.Version, s.Compiled = j.version(), c.options.Clock.Now()
-	s.Behind = j.behind()
+	s.Behind, s.Fronts = j.behind(), j.next.sortedFronts()
 	s.OnSwap = append(s.OnSwap, func() { c.consumers.publish(directory) }, func() { c.goLive(j) })
 	s.OnSwap = append(s.OnSwap, fronts.live...)
 	s.OnClose = append(s.OnClose, func() error { return errors.Join(c.release(j.held), j.closeTerms()) })
@@ -175,9 +178,11 @@ func (c *Compiler) goLive(j *job) {
 		t.Live()
 	}
 	c.built.Upstreams += j.count.Upstreams
+	c.built.Fronts += j.count.Fronts
 	c.built.APIs += j.count.APIs
 	c.built.Policies += j.count.Policies
 	c.built.Consumers += j.count.Consumers
+	c.options.Metrics.Collect("fronts", collectFronts(c.options.Clock, c.live.sortedFronts()))
 	for _, s := range c.live.upstreams {
 		s.upstream.Bind(c.liveNamed)
 	}

@@ -2,27 +2,36 @@ package compile
 
 import (
 	"crypto/rand"
-	"fmt"
+	"maps"
 	random "math/rand/v2"
-	"reflect"
 	"slices"
 
+	"headgate/config/decode"
 	"headgate/config/model"
 	"headgate/gateway/engine"
-	"headgate/gateway/exchange"
 	"headgate/gateway/release"
 	"headgate/gateway/release/sticky"
 	"headgate/gateway/upstream"
+	"headgate/internal/clock"
+	"headgate/internal/metric"
 )
 
-// releases is the building of what stands in front of upstreams or in place of them. It is done for each document anew:
-// it holds no connection, and its numbers are kept by the registry of metrics.
+// releases is the building of what stands in front of upstreams or in place of them. What did not change, and leads to the
+// same services as before, is taken over with the copies that it has under way.
 type releases struct {
 	*job
 	env     release.Env
 	done    map[string]release.Service // nil: there were problems, or it is being built
 	cookies map[string]string          // who has the cookie of that name
 	live    []func()                   // when the document goes live
+}
+
+// front is what is asked in place of an upstream, as a unit.
+type front struct {
+	unit
+	release.Front
+	hash decode.Hash
+	over []release.Service // that it was put together from, by their order in the document
 }
 
 // releases builds all of them, once the upstreams are there.
@@ -48,120 +57,96 @@ func (r *releases) service(name string) release.Service {
 	if !ok {
 		return nil
 	}
-	var s release.Service
-	raw := false
-	if plain := r.next.upstreams[name]; plain != nil {
-		s, raw = plain.upstream, plain.upstream.Raw()
+	var plain release.Service
+	if u := r.next.upstreams[name]; u != nil {
+		plain = u.upstream
 	}
+	if m.Split == nil && m.Sticky == nil && m.Mirror == nil {
+		r.done[name] = plain
+		return plain
+	}
+	r.check(name, &m, plain)
+	f := &front{Front: release.Front{Name: name}, hash: r.loaded.Hash("upstreams", name), over: []release.Service{plain}}
+	for _, n := range upstream.Mentions(&model.Upstream{Split: m.Split, Mirror: m.Mirror}) {
+		f.over = append(f.over, r.service(n.Name)) // held before what asks them, so that it is closed before them
+	}
+	before := r.compiler.liveFront(name)
+	switch {
+	case before != nil && before.hash == f.hash && slices.Equal(before.over, f.over) && r.take(&before.unit):
+		f = before
+	case !r.build(f, &m):
+		return nil
+	}
+	r.next.fronts[name], r.done[name] = f, f.Service
+	return f.Service
+}
+
+func (c *Compiler) liveFront(name string) *front {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.live.fronts[name]
+}
+
+// build puts a front together, from the inside to the outside. It finds the mistakes of all its parts, also when it cannot
+// be built because what it leads to has some.
+func (r *releases) build(f *front, m *model.Upstream) bool {
+	r.count.Fronts++
+	f.Service = f.over[0]
 	if m.Split != nil {
-		s = r.split(name, &m)
+		f.Service = r.split(f.Name, m)
 	}
 	if m.Sticky != nil {
-		s = r.sticky(name, &m, s, raw)
+		f.Service = r.sticky(f.Name, m, f.Service)
 	}
 	if m.Mirror != nil {
-		s = r.mirror(name, &m, s, raw)
+		f.Service = r.mirror(f, m, f.Service)
 	}
-	r.done[name] = s
-	return s
+	if len(r.problems) > 0 || f.Service == nil { // no document with problems goes live
+		return false
+	}
+	r.hold(&f.unit)
+	return true
 }
 
 // mirror puts a mirror in front of a service. Its copies are waited for before anything that they ask is closed.
-func (r *releases) mirror(name string, m *model.Upstream, s release.Service, raw bool) release.Service {
-	other, hide := r.service(m.Mirror.Upstream), ""
+func (r *releases) mirror(f *front, m *model.Upstream, s release.Service) release.Service {
+	hide := ""
 	if m.Sticky != nil {
 		hide = m.Sticky.Cookie
 	}
-	if raw {
-		r.problem("invalid_value", "requests are copied, and the targets carry bytes and no HTTP", "upstreams", name, "mirror")
-		return nil
-	}
-	mirror, err := release.NewMirror(name, m.Mirror, s, other, hide, r.env)
+	mirror, err := release.NewMirror(f.Name, m.Mirror, s, r.done[m.Mirror.Upstream], hide, r.env)
 	if err != nil {
-		r.locate(err, "upstreams", name, "mirror")
+		r.locate(err, "upstreams", f.Name, "mirror")
 	}
-	if err != nil || s == nil || other == nil {
+	if err != nil || s == nil {
 		return nil
 	}
-	r.hold(&unit{close: []func() error{mirror.Close}})
+	f.close = append(f.close, mirror.Close)
 	return mirror
 }
 
-// split builds a split, whose options are all that it has: what else an upstream can be told is for those with targets.
+// split builds a split.
 func (r *releases) split(name string, m *model.Upstream) release.Service {
-	found := len(r.problems)
-	r.checkSplit(name)
 	to := map[string]release.Service{}
-	for _, n := range upstream.Mentions(&model.Upstream{Split: m.Split}) {
-		to[n.Name] = r.service(n.Name)
-		if s := r.next.upstreams[n.Name]; s != nil && s.upstream.Raw() {
-			r.problem("invalid_value", fmt.Sprintf("the targets of %q carry bytes and no HTTP, and a split is for requests", n.Name),
-				slices.Concat([]string{"upstreams", name}, n.Path)...)
-		}
+	for _, v := range m.Split.Variants {
+		to[v.Upstream] = r.done[v.Upstream]
 	}
 	s, err := release.NewSplit(name, m.Split, to, r.env)
 	if err != nil {
 		r.locate(err, "upstreams", name, "split")
-	}
-	if len(r.problems) > found || err != nil {
 		return nil
 	}
 	return s
 }
 
-// besideSplit are the keys of an upstream that go together with a split.
-var besideSplit = []string{"split", "sticky", "mirror"}
-
-func (r *releases) checkSplit(name string) {
-	upstreams := reflect.TypeFor[model.Upstream]()
-	for i := range upstreams.NumField() {
-		key := upstreams.Field(i).Tag.Get("yaml")
-		if !slices.Contains(besideSplit, key) && r.loaded.Has("upstreams", name, key) {
-			r.problem("exclusive_keys", key+" and split exclude each other: a split has no targets of its own; write "+key+
-				" into the upstreams of its variants", "upstreams", name, key)
-		}
-	}
-}
-
 // sticky puts a cookie in front of a service.
-func (r *releases) sticky(name string, m *model.Upstream, s release.Service, raw bool) release.Service {
-	at := func(keys ...string) []string { return append([]string{"upstreams", name, "sticky"}, keys...) }
-	found := len(r.problems)
-	other, taken := r.cookies[m.Sticky.Cookie]
-	r.cookies[m.Sticky.Cookie] = name
-	key := m.Sticky.Key.Reveal()
-	switch {
-	case raw:
-		r.problem("invalid_value", "cookies are a matter of HTTP, and the targets carry bytes; balance by consistent-hash keeps a client "+
-			"at its target", at()...)
-	case taken:
-		r.problem("duplicate_name", fmt.Sprintf("upstream %q pins its clients by the cookie %q, too, and each would undo the other's; "+
-			"write another name, such as cookie: %s-%s", other, m.Sticky.Cookie, m.Sticky.Cookie, cookieName(name)), at("cookie")...)
-	case m.Split != nil && m.Split.Cookie == m.Sticky.Cookie:
-		r.problem("duplicate_name", fmt.Sprintf("the cookie %q pins clients, and cannot name a variant as well; write another name",
-			m.Split.Cookie), "upstreams", name, "split", "cookie")
-	}
-	if !m.Sticky.Key.Empty() && len(key) < sticky.MinKey {
-		r.problem("invalid_value", fmt.Sprintf("the key has %d characters; at least %d are needed, such as those of openssl rand -hex 32",
-			len(key), sticky.MinKey), at("key")...)
-	}
-	if s == nil || len(r.problems) > found {
+func (r *releases) sticky(name string, m *model.Upstream, s release.Service) release.Service {
+	if s == nil {
 		return nil
 	}
 	c := sticky.New(name, m.Sticky)
-	r.live = append(r.live, func() { r.compiler.lendKey(c, name, []byte(key)) })
+	r.live = append(r.live, func() { r.compiler.lendKey(c, name, []byte(m.Sticky.Key.Reveal())) })
 	return release.NewPinned(c, s, r.env)
-}
-
-// cookieName is an upstream's name as far as it may stand in a cookie's.
-func cookieName(upstream string) string {
-	b := []byte(upstream)
-	for i, c := range b {
-		if !exchange.IsToken(c) {
-			b[i] = '-'
-		}
-	}
-	return string(b)
 }
 
 // lendKey gives a cookie its key once the document is live: one that is only checked makes none.
@@ -180,11 +165,18 @@ func (c *Compiler) lendKey(cookie *sticky.Cookie, name string, key []byte) {
 
 // front is what a route that names the upstream asks in its place; nil: the upstream itself, or nobody.
 func (r *releases) front(name string) engine.Service {
-	s := r.done[name]
-	if _, plain := s.(*upstream.Upstream); s == nil || plain {
-		return nil
+	if f := r.next.fronts[name]; f != nil {
+		return f.Service
 	}
-	return s
+	return nil
+}
+
+// sortedFronts are those of a document, by their names.
+func (l *live) sortedFronts() (list []release.Front) {
+	for _, name := range slices.Sorted(maps.Keys(l.fronts)) {
+		list = append(list, l.fronts[name].Front)
+	}
+	return list
 }
 
 // behind are the upstreams that are reached through others.
@@ -202,3 +194,13 @@ func (j *job) behind() (list []*upstream.Upstream) {
 
 // newKeyring is the keyring of a compiler that is given none.
 func newKeyring() *sticky.Keyring { return sticky.NewKeyring("", rand.Reader) }
+
+// collectFronts tells at each scrape what changes by time alone.
+func collectFronts(c clock.Clock, fronts []release.Front) func(metric.Emit) {
+	return func(emit metric.Emit) {
+		now := c.Now()
+		for _, f := range fronts {
+			f.Collect(now, emit)
+		}
+	}
+}

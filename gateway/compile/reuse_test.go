@@ -60,14 +60,14 @@ func TestOnlyWhatChangedIsBuiltAgain(t *testing.T) {
 			w := newWorld(t)
 			first := w.load(shops(5))
 			before := w.Built()
-			if want := (Built{2, 5, 1 + 5*(1+routes), 1}); before != want {
+			if want := (Built{2, 5, 1 + 5*(1+routes), 1, 0}); before != want {
 				t.Fatalf("at first %+v is built, want %+v", before, want)
 			}
 			kept := w.kept.Load()
 			s := w.load(shops(5, tt.edit...))
 			after := w.Built()
 			got := Built{after.Upstreams - before.Upstreams, after.APIs - before.APIs, after.Policies - before.Policies,
-				after.Consumers - before.Consumers}
+				after.Consumers - before.Consumers, after.Fronts - before.Fronts}
 			if got != tt.want {
 				t.Errorf("built %+v, want %+v", got, tt.want)
 			}

@@ -11,6 +11,7 @@ import (
 	"headgate/gateway/grpc"
 	"headgate/gateway/policy"
 	"headgate/gateway/record"
+	"headgate/gateway/release"
 	"headgate/gateway/route"
 	"headgate/gateway/upstream"
 	"headgate/gateway/wire/tunnel"
@@ -26,6 +27,7 @@ type Snapshot struct {
 	Routes   []*Route // all of them, for status and explain
 	Doors    map[string]*Door
 	Behind   []*upstream.Upstream // that are reached through other upstreams: variants, mirrors, fallbacks
+	Fronts   []release.Front      // that are asked in place of upstreams
 	OnSwap   []func()             // run when the snapshot becomes the current one
 	OnClose  []func() error       // run when the last exchange has ended
 
