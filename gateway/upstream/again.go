@@ -30,6 +30,9 @@ type retries struct {
 
 func newRetries(name string, m *model.Retry, metrics *metric.Registry) (retries, error) {
 	o := retry.Options{Statuses: m.Statuses, Anyhow: m.NonIdempotent, Attempts: m.Attempts, Longest: m.MaxAfter}
+	if o.Longest == 0 {
+		o.Longest = -1 // the document's 0 is none
+	}
 	var errs []error
 	for _, on := range m.On {
 		o.On = append(o.On, retry.FailureNamed(on))

@@ -25,8 +25,8 @@ func (u *Upstream) newHealth() (*health.Group, error) {
 }
 
 // Inherit takes over what is known about targets from the upstream of that name that serves now: health, latency, what is
-// under way, and for how long they have been there; and what its gate has found out. It is called before
-// Start; if that is never called, nothing has happened.
+// under way, and for how long they have been there; and what its gate has found out. Targets that are new beside others begin
+// slowly. It is called before Start; if that is never called, nothing has happened.
 func (u *Upstream) Inherit(old *Upstream) {
 	u.changing.Lock()
 	defer u.changing.Unlock()
@@ -34,8 +34,18 @@ func (u *Upstream) Inherit(old *Upstream) {
 	u.total = old.total
 	u.gate = gate.After(old.gate, &u.config, u.env.Clock)
 	s := u.set.Load()
+	var fresh []*target
 	for _, t := range s.targets {
-		t.join()
+		own := t.load
+		if t.join(); t.load == own {
+			t.load.CountIn(u.total)
+			fresh = append(fresh, t)
+		}
+	}
+	if len(fresh) < len(s.targets) { // beside others that were there
+		for _, t := range fresh {
+			t.load.Join(u.coarse())
+		}
 	}
 	if s, err := u.newSet(s.targets, s.wanted); err == nil { // it has been one before
 		u.adopt(s)

@@ -50,6 +50,9 @@ func NewLoad(total *Total) *Load {
 	return l
 }
 
+// CountIn makes total the one that requests are counted in. It must be called before the first of them.
+func (l *Load) CountIn(total *Total) { l.total = total }
+
 // Join begins a slow start, on the clock of Query.Now.
 func (l *Load) Join(now time.Duration) { l.joined.Store(int64(now)) }
 

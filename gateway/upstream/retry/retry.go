@@ -80,7 +80,7 @@ type Options struct {
 	GRPC     []int         // nil: 14 (UNAVAILABLE)
 	Anyhow   bool          // repeat requests that may have been processed, whatever their method
 	Attempts int           // in all; 0: 3
-	Longest  time.Duration // that Retry-After is waited for; 0: 1 s. A reply that asks for more is passed on to the client
+	Longest  time.Duration // that Retry-After is waited for; 0: 1 s, less: not at all. A reply that asks for more is passed on to the client
 }
 
 const (
@@ -101,6 +101,7 @@ func NewRules(o Options) *Rules {
 	if r.longest == 0 {
 		r.longest = defaultLongest
 	}
+	r.longest = max(r.longest, 0)
 	if o.On == nil {
 		o.On = []Failure{Connect, Refused, Reset}
 	}
