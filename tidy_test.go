@@ -37,6 +37,7 @@ var allowed = []allowance{
 	{"words", "gateway/upstream/retry", "as gateway/grpc"},
 	{"words", "docs/grpc.md", "as gateway/grpc"},
 	{"words", "test/conformance/connect_grpc_test.go", "as gateway/grpc"},
+	{"words", "test/scripts/retry-mistakes.txt", "as gateway/grpc"},
 	{"exit", "bench/main.go", "a program of its own beside the product: its status says whether every answer was right"},
 	{"globals", "gateway/policy/hooks.go:Continue", "a verdict without a reason is a constant that Go cannot declare as one"},
 	{"globals", "gateway/policy/hooks.go:Wait", "as Continue"},
