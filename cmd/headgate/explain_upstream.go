@@ -336,6 +336,9 @@ func concurrencyLine(c *gate.Concurrency) string {
 		return ""
 	}
 	line := fmt.Sprintf("at most %d (%s): %d under way, %d waiting", c.Limit, c.Mode, c.InFlight, c.Waiting)
+	if !c.Limited {
+		line = fmt.Sprintf("none now (%s): %d under way", c.Mode, c.InFlight)
+	}
 	if c.Why != "" {
 		line += "; " + c.Why
 	}

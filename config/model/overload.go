@@ -1,10 +1,11 @@
 package model
 
-// Concurrency bounds how many requests a service works on at one time. auto finds the limit out from the answers' latency and
-// refusals; requests beyond it wait in a short, fair queue, or get 503 upstream_busy with Retry-After.
+// Concurrency bounds how many requests a service works on at one time. auto does nothing while there are no signs of overload:
+// ever more requests under way while answers take ever longer, or refusals and timeouts. Then it finds the limit out from the
+// answers; requests beyond it wait in a short, fair queue, or get 503 upstream_busy with Retry-After.
 type Concurrency struct {
 	Mode     string              `yaml:"mode" oneof:"auto fixed off" doc:"auto finds the limit out; fixed: limit; off: there is none."`
-	Limit    int                 `yaml:"limit" min:"1" max:"65536" doc:"With fixed: requests at one time. With auto: where it begins."`
+	Limit    int                 `yaml:"limit" min:"0" max:"65536" doc:"With fixed: requests at one time. With auto: where it begins; 0: without a limit, until there are signs of overload."`
 	Min      int                 `yaml:"min" min:"1" max:"65536" doc:"The least that auto comes down to."`
 	Max      int                 `yaml:"max" min:"1" max:"65536" doc:"The most that auto goes up to."`
 	Queue    int                 `yaml:"queue" min:"0" max:"65536" doc:"Requests that wait at one time. 0: none waits."`
@@ -14,7 +15,7 @@ type Concurrency struct {
 
 // SetDefaults gives the limit its defaults.
 func (c *Concurrency) SetDefaults() {
-	*c = Concurrency{Mode: "auto", Limit: 32, Min: 1, Max: 65536, Queue: 1024}
+	*c = Concurrency{Mode: "auto", Min: 1, Max: 65536, Queue: 1024}
 }
 
 // FromScalar reads a mode written alone.

@@ -72,7 +72,9 @@ func checkOverload(m *model.Upstream, raw bool) error {
 	switch {
 	case c.Min > c.Max:
 		errs = append(errs, decode.At("concurrency.min", "min is %d, and max is %d; it cannot be more", c.Min, c.Max))
-	case c.Mode == "auto" && (c.Limit < c.Min || c.Limit > c.Max):
+	case c.Mode == "fixed" && c.Limit == 0:
+		errs = append(errs, decode.At("concurrency.limit", "fixed needs a limit; write {mode: fixed, limit: 100}, or auto"))
+	case c.Mode == "auto" && c.Limit != 0 && (c.Limit < c.Min || c.Limit > c.Max):
 		errs = append(errs, decode.At("concurrency.limit", "auto begins at %d, which is not from min (%d) to max (%d)", c.Limit, c.Min, c.Max))
 	case c.BrownOut != "" && c.Mode == "off":
 		errs = append(errs, decode.At("concurrency.brown_out_header", "with mode: off no request waits, and there is nothing to tell"))

@@ -1,21 +1,25 @@
 // Package adapt finds out how many requests an upstream can work on at one time, and lets the others wait in a short, fair
 // queue or be refused. Nothing needs tuning. It starts no goroutine; the clock is handed in.
 //
-// The limit. While requests flow, every release adds its latency to the figures of an epoch; at its end (estimate.go) the
+// Free. As long as there are no signs of overload nothing is limited (free.go): an upstream that is merely slow, asked by many at
+// one time, new, or become ten times slower, is none of a limiter's business. Every epoch the requests under way, their latency
+// and their throughput are compared. When answers take longer and nothing else is wrong, the requests under way grow by as much
+// and then stay (Little's law); when there are ever more of them, the upstream gets more than it can do. Then, or when many
+// are refused or time out, there is a limit: throughput times the latency that was usual before.
+//
+// The limit. While it is in force, every release adds its latency to the figures of an epoch; at its end (estimate.go) the
 // latency is compared with the baseline, what the upstream needs when our requests do not wait for each other:
 //
 //   - up to growBelow times the baseline, and the limit was reached: the limit grows by a quarter;
 //   - up to shrinkAbove times: it stays; as growth is a quarter at most, it comes to rest in this band and does not swing;
 //   - above: it shrinks to where the latency would be in the band if all excess were queueing;
-//   - many requests were refused, or timed out: it shrinks, whatever the latency.
+//   - many requests were refused, or timed out: it shrinks, whatever the latency, unless that makes no difference.
 //
 // The baseline follows the latency down at once. It follows it up only on evidence: while the limit is not reached (there is
 // no queue of our making), or when the limit was halved and the latency did not fall with it. Queueing halves; slowness does
-// not. So there is no window in which traffic is held back to measure, and what cannot be told from the past is learned
-// from the shrinking that overload needs anyhow. Only a baseline that was found under load, when the gateway starts into an
-// overload or the upstream has become much quicker, is doubted: the limit doubles, and if latency doubles with it requests were
-// waiting for each other before. Then it is halved as long as that makes it quicker. The upstream is busy all the time, up to
-// the last of these steps.
+// not. So there is no window in which traffic is held back to measure. Only what is known about a quick upstream from before it
+// had too much to do is doubted: when limiting begins, the limit is halved as long as that makes it quicker, and the upstream
+// is busy all the time, up to the last of these steps. A limit that is not reached for a while is dropped.
 //
 // What others' failure reports teach, and what is done about it here:
 //
@@ -36,15 +40,14 @@
 //     opened while the service was still ill. Here a higher latency becomes the baseline only if it does not depend on how
 //     many requests we send; failures never raise it; and the first epoch of good latencies brings it down.
 //
-// Refusals and timeouts that stay the same share when a fifth is asked do not depend on the load (one caller's quota, a path
-// that hangs); they are tolerated, and the limit goes back. At the very beginning, while nothing is known, a request that has
-// waited for its patience makes room for itself, as long as answers have hardly begun to come.
+// Refusals and timeouts that stay the same share when half is asked do not depend on the load (one caller's quota, a path that
+// hangs); they are tolerated, and the limit goes back.
 //
-// What it is weak at: a service of which fewer than about twenty answers come in a second is judged rarely and by little, and
-// when the gateway starts into its overload the baseline may settle too high for minutes.
+// What it is weak at: a service of which fewer than about twenty answers come in a second is judged rarely and by little. It is
+// limited late, and its first latencies are among those that the gateway takes for usual.
 //
-// What it cannot know: when the mix of requests changes from quick to slow ones, latency rises without overload. The mean is
-// one of logarithms, so that single slow requests weigh little, and a mix that stays is learned as above.
+// What it cannot know: when requests become more and slower together, for different reasons, that looks like overload. Then the
+// limit makes no difference to the latency, which is learned, and it goes.
 //
 // The queue (queue.go) stands in front of the limit, in levels of priority; within a level, consumers take turns by weight
 // (deficit round robin, Shreedhar and Varghese 1995) in a bounded number of flows. Each flow has its own patience in the way of

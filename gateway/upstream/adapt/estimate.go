@@ -16,14 +16,11 @@ const (
 	overloadShare = 0.1
 	// muchLess is how far the limit must have come down for a judgement whether refusals depend on it, sameShare from which part
 	// of the share on they do not, and mostTolerated the greatest share of which that is believed.
-	muchLess      = 0.2
+	muchLess      = 0.5
 	sameShare     = 0.7
 	mostTolerated = 0.6
-	// maxUnproven bounds how far a limit is stretched that has never been reached and judged: it is what a service gets that
-	// never answers. begun is how many requests may have been answered for each that is under way: when there are more, the
-	// answers have begun to come, and what is under way grows because they are too slow.
-	maxUnproven = 1024
-	begun       = 0.9
+	// tolerance is how much of a difference each epoch in which fewer are refused takes off what is tolerated.
+	tolerance = 0.1
 	// regrowth is the growth each epoch below half of the limit that was right before: after an outage.
 	regrowth = 2.0
 	// epochSamples are enough for a mean that is right to about a tenth; with a small limit samplesPerPlace for each place are,
@@ -37,7 +34,8 @@ const (
 	longEpoch  = 2 * time.Second
 	// settling is how many mean latencies pass after a change of the limit before latencies count: those of requests that began
 	// under the old limit would have it changed again for the same reason.
-	settling = 4
+	settling     = 4
+	longSettling = 10 * time.Second
 	// baseDown and baseUp are how much of a difference the baseline takes up each epoch when no evidence is needed.
 	baseDown = 0.5
 	baseUp   = 0.2
@@ -112,9 +110,12 @@ type estimate struct {
 	descending bool  // it has shown that it is not
 	reached    bool  // the limit was, in this epoch
 	why        Reason
-	learned    bool    // there is a baseline, or the upstream refuses, so the limit is one
-	refusals   point   // where shrinking because of refusals began, with their share for a latency; limit 0: it does not shrink
-	tolerated  float64 // share of refusals that does not depend on the limit
+	free       bool          // nothing is limited, and limit is how many were under way when the last epoch ended
+	waits      int           // free: epochs in a row in which latency looked like waiting
+	crowd      float64       // free: how many were under way when that had been so for a while
+	touched    time.Duration // when an epoch ended last in which the limit was reached
+	refusals   point         // where shrinking because of refusals began, with their share for a latency; limit 0: it does not shrink
+	tolerated  float64       // share of refusals that does not depend on the limit
 }
 
 // Reason says what the last change of the limit was about.
@@ -123,6 +124,7 @@ type Reason string
 // Reasons, as /status shows them.
 const (
 	Starting Reason = "no epoch has ended yet"
+	Free     Reason = "there are no signs of overload"
 	Unused   Reason = "the limit was not reached"
 	Growing  Reason = "reached, and latency is at the baseline"
 	Steady   Reason = "reached, and latency is near the baseline"
@@ -141,26 +143,20 @@ func inMicroseconds(log float64) time.Duration {
 	return time.Duration(math.Exp(log) * float64(time.Microsecond))
 }
 
-// end judges an epoch.
-func (e *estimate) end(now time.Duration, t totals) {
-	e.judgeEpoch(now, t)
-	e.learned = e.learned || e.base != 0 || e.why == Refusing
-}
-
-// stretch makes room for one more where a request would be refused although nothing is known yet of what the upstream can do:
-// a service that is well must not be refused because the gateway has just begun. It returns false when there was enough of it.
-func (e *estimate) stretch(inFlight, ended int64) bool {
-	if e.learned || float64(ended) > begun*float64(inFlight) || e.limit+1 > min(maxUnproven, e.cap) {
-		return false
-	}
-	e.limit++
-	return true
-}
-
-func (e *estimate) judgeEpoch(now time.Duration, t totals) {
-	reached := e.reached
+// end judges an epoch at whose end so many requests are under way.
+func (e *estimate) end(now time.Duration, t totals, inFlight int64) {
+	reached, age := e.reached, now-e.began
 	e.began, e.reached = now, false
-	if e.refused(float64(t.overload) / float64(t.count())) {
+	if e.free {
+		e.roam(now, age, t, float64(inFlight))
+		return
+	}
+	if reached {
+		e.touched = now
+	} else if now-e.touched >= calm && e.floor < e.cap {
+		e.release()
+	}
+	if e.refused(float64(t.overload)/float64(t.count()), t.count()) {
 		e.anchor.limit = 0 // refusals say nothing about how latency depends on the limit
 		return
 	}
@@ -170,7 +166,7 @@ func (e *estimate) judgeEpoch(now time.Duration, t totals) {
 	mean, noise := t.mean()
 	fresh := e.last == 0
 	e.last = mean
-	if e.settled = now + settling*inMicroseconds(mean); fresh {
+	if e.settled = now + e.settling(); fresh {
 		return // what ends first is what was quick
 	}
 	if e.doubt(mean, noise, reached) || e.descend(point{e.limit, mean}, noise) {
@@ -194,10 +190,10 @@ func (e *estimate) judgeEpoch(now time.Duration, t totals) {
 // the same when there is much less for the upstream to do is not about overload, such as a quota of one consumer or a path
 // that hangs: it is tolerated from then on, and the limit is what it was. Where nearly everything fails nothing is
 // concluded, and little is asked.
-func (e *estimate) refused(share float64) bool {
-	if share <= e.tolerated+overloadShare {
+func (e *estimate) refused(share float64, of int64) bool {
+	if !e.tooMuch(share, of) {
 		e.refusals.limit = 0
-		e.tolerated = min(e.tolerated, share)
+		e.tolerated += min(share-e.tolerated, 0) * tolerance
 		return false
 	}
 	switch r := &e.refusals; {
@@ -213,6 +209,16 @@ func (e *estimate) refused(share float64) bool {
 	}
 	e.set(e.limit*max(mostShrink, 1-share), Refusing)
 	return true
+}
+
+// settling is how long it takes until latencies count again.
+func (e *estimate) settling() time.Duration {
+	return min(settling*inMicroseconds(e.last), longSettling)
+}
+
+// tooMuch reports whether a share of refusals is more than is tolerated, whatever chance adds to it.
+func (e *estimate) tooMuch(share float64, of int64) bool {
+	return share > e.tolerated+overloadShare+2*math.Sqrt(share*(1-share)/float64(of))
 }
 
 // doubt begins a trial when a baseline was found under load, at the start or because the upstream has become much quicker: our

@@ -30,13 +30,12 @@ var (
 type Config struct {
 	Floor int // least limit; 0: 1
 	Cap   int // greatest limit; 0: 65,536
-	Start int // first limit; 0: 32
+	Start int // first limit; 0: none, until there are signs of overload
 	Queue int // greatest number of requests that wait; 0: 1,024; less than 0: none
 }
 
 const (
 	defaultCap   = 1 << 16 // sockets to one upstream that a gateway may need
-	defaultStart = 32      // grows to 1,000 within sixteen epochs
 	defaultQueue = 1024    // requests that wait hold their clients' connections: a flood must not hold them all
 
 	// leastPatience and mostPatience bound how long a request waits in a queue that was empty lately, which is four times the
@@ -84,7 +83,10 @@ func New(c Config, clk clock.Clock) *Limiter {
 	e.floor = float64(max(c.Floor, 1))
 	e.cap = max(float64(or(c.Cap, defaultCap)), e.floor)
 	e.right = e.cap
-	e.set(float64(or(c.Start, defaultStart)), Starting)
+	e.set(float64(c.Start), Starting)
+	if c.Start == 0 {
+		e.release()
+	}
 	l.publish()
 	return l
 }
@@ -170,7 +172,7 @@ func (l *Limiter) settle(now time.Duration) {
 		l.estimate.began = now
 		l.figures(true)
 	} else if l.estimate.due(now, l.figures(false).count()) {
-		l.estimate.end(now, l.figures(true))
+		l.estimate.end(now, l.figures(true), l.inFlight.Load())
 		l.reached.Store(false)
 		l.publish()
 	}

@@ -9,7 +9,11 @@ import (
 // publish makes the estimate known to those without the lock.
 func (l *Limiter) publish() {
 	base := time.Duration(math.Exp(l.estimate.base) * float64(time.Microsecond))
-	l.limit.Store(int64(l.estimate.limit))
+	limit := l.estimate.limit
+	if l.estimate.free {
+		limit = l.estimate.room(limit)
+	}
+	l.limit.Store(int64(limit))
 	l.patience.Store(int64(min(max(4*base, leastPatience), mostPatience)))
 	l.standing.Store(int64(min(max(base/2, leastStanding), mostStanding)))
 }
@@ -26,9 +30,6 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 	}
 	l.waiting.Add(1) // first, so that whoever releases a place from here on sees it and dispatches
 	f := l.queue.flow(c.Flow, c.Priority)
-	if l.queue.length >= l.most && l.stretch() {
-		l.dispatch(now)
-	}
 	if l.queue.length >= l.most {
 		v := l.queue.victim(f)
 		if v == nil || l.most == 0 {
@@ -43,18 +44,6 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 	l.queue.push(w, f, c.Weight, now)
 	l.dispatch(now)
 	return w, nil
-}
-
-// stretch makes room for one more at the very beginning.
-func (l *Limiter) stretch() bool {
-	if l.estimate.learned {
-		return false
-	}
-	if !l.estimate.stretch(l.inFlight.Load(), l.ended()) {
-		return false
-	}
-	l.publish()
-	return true
 }
 
 // dispatch lets waiters through while there are places, and refuses those who have waited for too long.
@@ -79,7 +68,7 @@ func (l *Limiter) dispatch(now time.Duration) {
 // stands for the shorter time only.
 func (l *Limiter) tooLate(w *waiter, now time.Duration) bool {
 	allowed := time.Duration(l.patience.Load())
-	if l.estimate.learned && now-w.flow.emptied > allowed {
+	if now-w.flow.emptied > allowed {
 		allowed = time.Duration(l.standing.Load())
 	}
 	return now-w.since > allowed
@@ -118,12 +107,7 @@ func (l *Limiter) giveUp(w *waiter, cause error) error {
 	now := l.clock.Now().Sub(l.base)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case w.settled:
-	case cause == ErrLate && l.stretch():
-		l.inFlight.Add(1)
-		l.drop(w, now, nil)
-	default:
+	if !w.settled {
 		l.drop(w, now, cause)
 		if cause == ErrLate {
 			l.late++
@@ -144,6 +128,7 @@ func (l *Limiter) Waiting() bool { return l.waiting.Load() > 0 }
 // Status is what a limiter knows, for people to look at.
 type Status struct {
 	Limit, InFlight, Waiting int
+	Free                     bool          // there is no limit but for what nobody has answered; see Free
 	Baseline, Latency        time.Duration // of an upstream that is not busy, and of the last epoch
 	Reason                   Reason
 	Full, Late               uint64 // refused so far
@@ -161,7 +146,7 @@ func (l *Limiter) Status() Status {
 		return time.Duration(math.Exp(log) * float64(time.Microsecond))
 	}
 	return Status{
-		Limit: int(l.limit.Load()), InFlight: int(l.inFlight.Load()), Waiting: l.queue.length,
+		Free: e.free, Limit: int(l.limit.Load()), InFlight: int(l.inFlight.Load()), Waiting: l.queue.length,
 		Baseline: micro(e.base), Latency: micro(e.last), Reason: e.why, Full: l.full, Late: l.late,
 	}
 }

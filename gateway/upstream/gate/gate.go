@@ -98,7 +98,9 @@ func After(old *Gate, m *model.Upstream, clk clock.Clock) *Gate {
 	}
 	start := m.Concurrency.Limit
 	if old.limiter != nil && m.Concurrency.Mode == "auto" {
-		start = min(max(old.limiter.Status().Limit, m.Concurrency.Min), m.Concurrency.Max)
+		if s := old.limiter.Status(); !s.Free {
+			start = min(max(s.Limit, m.Concurrency.Min), m.Concurrency.Max)
+		}
 	}
 	return build(m, clk, start)
 }

@@ -240,7 +240,11 @@ func TestWhatIsKnownOutlivesAReload(t *testing.T) {
 	}
 	held.Abandon()
 	other := After(same, document(func(m *model.Upstream) { m.Concurrency.Limit, m.Concurrency.Max = 4, 16 }), clk)
-	if s := other.Status(clk.Now()).Concurrency; s.Limit != 16 {
+	if s := other.Status(clk.Now()).Concurrency; s.Limit != 4 || !s.Limited {
+		t.Errorf("the limit of the document, where there was none: %+v", s)
+	}
+	other = After(other, document(func(m *model.Upstream) { m.Concurrency.Min = 8 }), clk)
+	if s := other.Status(clk.Now()).Concurrency; s.Limit != 8 || !s.Limited {
 		t.Errorf("the limit that was found, within the new bounds: %+v", s)
 	}
 	if After(old, document(func(m *model.Upstream) { m.Concurrency.Mode = "off" }), clk) != nil || After(nil, document(nil), clk) == nil {

@@ -15,7 +15,8 @@ type Status struct {
 
 // Concurrency is the limiter's figures of now, and why the limit is what it is.
 type Concurrency struct {
-	Mode       string  `json:"mode"` // auto or fixed
+	Mode       string  `json:"mode"`    // auto or fixed
+	Limited    bool    `json:"limited"` // false: there are no signs of overload, and limit only bounds what nobody has answered
 	Limit      int     `json:"limit"`
 	InFlight   int     `json:"in_flight"`
 	Waiting    int     `json:"waiting"`
@@ -51,7 +52,7 @@ func (g *Gate) Status(now time.Time) Status {
 	if g.limiter != nil {
 		l := g.limiter.Status()
 		s.Concurrency = &Concurrency{
-			Mode: g.mode, Limit: l.Limit, InFlight: l.InFlight, Waiting: l.Waiting, Pressure: g.limiter.Pressure(now),
+			Mode: g.mode, Limited: !l.Free, Limit: l.Limit, InFlight: l.InFlight, Waiting: l.Waiting, Pressure: g.limiter.Pressure(now),
 			BaselineMS: milliseconds(l.Baseline), LatencyMS: milliseconds(l.Latency), Why: string(l.Reason), Full: l.Full, Late: l.Late,
 		}
 		if g.mode == "fixed" {
