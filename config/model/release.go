@@ -37,7 +37,7 @@ type Ramp struct {
 // to wait is left out: mirroring never makes the client wait.
 type Mirror struct {
 	Upstream string         `yaml:"upstream" required:"true" doc:"Who gets the copies."`
-	Percent  float64        `yaml:"percent" min:"0" max:"100" doc:"Share of the requests that are copied, whatever their method: what is asked must be no harm when it is done twice. Upgrades are not copied."`
+	Percent  float64        `yaml:"percent" min:"0" max:"100" doc:"Share of the requests that are copied, whatever their method: what is asked must be no harm when it is done twice. Upgrades, gRPC calls and requests for events are not copied."`
 	When     string         `yaml:"when" doc:"An expression that must be true."`
 	Timeout  time.Duration  `yaml:"timeout" min:"10ms" max:"5m" doc:"For a copy and its answer."`
 	Limit    int            `yaml:"concurrency" min:"1" max:"10000" doc:"Requests that are copied at one time, from when they are sent to the upstream until their copy is done with; others are left out and counted."`

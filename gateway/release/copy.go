@@ -13,7 +13,7 @@ import (
 
 // original is the call of an exchange whose answer is compared with that to its copy.
 type original struct {
-	upstream.Call
+	call   upstream.Call // nil: an upstream's fallback has answered by itself
 	answer *answer
 	body   *tape         // nil: there is none, or it is not compared
 	ended  chan struct{} // closed when the exchange has ended
@@ -21,7 +21,7 @@ type original struct {
 
 // watch keeps what is compared of an exchange's reply while the client is sent it.
 func (m *Mirror) watch(x *exchange.Exchange, call upstream.Call) *original {
-	o := &original{Call: call, answer: m.compare.head(&x.Reply), ended: make(chan struct{})}
+	o := &original{call: call, answer: m.compare.head(&x.Reply), ended: make(chan struct{})}
 	if b := &x.Reply.Body; m.compare.bodies() && b.Reader != nil && b.Length <= int64(m.compare.limit) {
 		o.body = record(b, m.compare.limit)
 	}
@@ -30,8 +30,17 @@ func (m *Mirror) watch(x *exchange.Exchange, call upstream.Call) *original {
 
 // Close implements upstream.Call.
 func (o *original) Close() {
-	o.Call.Close()
+	if o.call != nil {
+		o.call.Close()
+	}
 	close(o.ended)
+}
+
+// drop ends the recording of a body that will not be compared: what is kept of it would stay as long as the client reads.
+func (o *original) drop() {
+	if o != nil && o.body != nil {
+		o.body.copied()
+	}
 }
 
 // whole waits for the end of the exchange and returns its answer; false: it takes longer than the copy may.
@@ -43,9 +52,6 @@ func (o *original) whole(ctx context.Context) (*answer, bool) {
 	select {
 	case <-o.ended:
 	default:
-		if o.body != nil {
-			o.body.copied() // which nobody wants any more
-		}
 		return nil, false
 	}
 	if o.body != nil {
@@ -61,6 +67,7 @@ func (m *Mirror) run(x *exchange.Exchange, first *original) {
 			m.counts.copies(x.Shard, outcomePanicked)
 			m.env.Log.Error("a mirrored copy panicked", "upstream", m.name, "id", x.ID, "panic", r, "stack", string(debug.Stack()))
 		}
+		first.drop()
 		m.mu.Lock()
 		delete(m.running, x.Cancel)
 		m.mu.Unlock()
@@ -93,7 +100,9 @@ func (m *Mirror) ask(x *exchange.Exchange, compared bool) (a *answer, err error)
 	if err != nil {
 		return nil, err
 	}
-	defer call.Close()
+	if call != nil { // nil: the upstream's fallback has answered by itself
+		defer call.Close()
+	}
 	if compared {
 		a = m.compare.head(&x.Reply)
 	}

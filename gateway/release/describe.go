@@ -69,7 +69,7 @@ func share(part, all float64) string {
 // Describe says what the cookie does, and what is behind it.
 func (p *Pinned) Describe(x *exchange.Exchange) []string {
 	what := "target"
-	if p.split != nil {
+	if p.inner != nil {
 		what = "variant and target"
 	}
 	return append([]string{"the cookie " + p.cookie.Name() + " keeps a client at its " + what}, below(p.to, x)...)

@@ -22,8 +22,9 @@ const Mark = "X-Headgate-Mirror"
 type Mirror struct {
 	name    string // of the upstream
 	to      Service
-	other   Service // gets the copies
-	asks    string  // other's name
+	inner   assigner // the same as to, if that assigns by a number
+	other   Service  // gets the copies
+	asks    string   // other's name
 	env     Env
 	percent float64
 	below   uint64 // percent of 2^53 numbers
@@ -55,7 +56,7 @@ const (
 // point into the mirror.
 func NewMirror(name string, m *model.Mirror, to, other Service, hide string, e Env) (*Mirror, error) {
 	r := &Mirror{
-		name: name, to: to, other: other, asks: m.Upstream, env: e, percent: m.Percent,
+		name: name, to: to, inner: assignerOf(to), other: other, asks: m.Upstream, env: e, percent: m.Percent,
 		below: uint64(math.Ceil(m.Percent / 100 * (1 << 53))), hide: hide,
 		timeout: m.Timeout, limit: m.Limit, body: int(m.Body), running: map[*exchange.Canceler]struct{}{},
 		counts: newMirrored(e.Metrics, name),
@@ -74,10 +75,23 @@ func NewMirror(name string, m *model.Mirror, to, other Service, hide string, e E
 
 // Send asks the service and, once that has begun to answer, sends the copy.
 func (m *Mirror) Send(x *exchange.Exchange) (upstream.Call, error) {
+	call, _, err := m.mirror(x, func() (upstream.Call, pinner, error) {
+		call, err := m.to.Send(x)
+		return call, nil, err
+	})
+	return call, err
+}
+
+// send is Send of a mirror in front of a split, with a number by which that assigns the exchange.
+func (m *Mirror) send(x *exchange.Exchange, number uint64) (upstream.Call, pinner, error) {
+	return m.mirror(x, func() (upstream.Call, pinner, error) { return m.inner.send(x, number) })
+}
+
+func (m *Mirror) mirror(x *exchange.Exchange, ask func() (upstream.Call, pinner, error)) (upstream.Call, pinner, error) {
 	x.Request.Header.Del(Mark)
 	c := m.prepare(x)
 	if c == nil {
-		return m.to.Send(x)
+		return ask()
 	}
 	begun := false
 	defer func() {
@@ -85,13 +99,13 @@ func (m *Mirror) Send(x *exchange.Exchange) (upstream.Call, error) {
 			m.giveUp()
 		}
 	}()
-	call, err := m.to.Send(x)
+	call, by, err := ask()
 	if !c.complete() {
 		m.counts.leftOut(x.Shard, reasonIncomplete)
-		return call, err
+		return call, by, err
 	}
 	begun = true
-	return m.begin(c, x, call, err), err
+	return m.begin(c, x, call, err), by, err
 }
 
 // prepare makes the copy of an exchange that is to have one and takes a place for it; nil: it has none.
@@ -109,6 +123,8 @@ func (m *Mirror) prepare(x *exchange.Exchange) *twin {
 	switch {
 	case x.Request.Upgrade != "":
 		reason = reasonUpgrade
+	case streams(&x.Request.Header):
+		reason = reasonStream
 	case b.Reader != nil && b.Length > int64(m.body):
 		reason = reasonTooLarge
 	case !m.hold():
@@ -127,6 +143,15 @@ func (m *Mirror) prepare(x *exchange.Exchange) *twin {
 		c.body = record(b, m.body)
 	}
 	return c
+}
+
+// streams reports whether an answer may go on for as long as both sides like: a gRPC call, whose outcome stands behind its
+// body where no comparison looks, or events. A copy of it would only keep a place until its time has passed.
+func streams(h *exchange.Header) bool {
+	const grpc, events = "application/grpc", "text/event-stream"
+	t, accept := h.Get("Content-Type"), h.Get("Accept")
+	return len(t) >= len(grpc) && exchange.EqualFold(t[:len(grpc)], grpc) ||
+		len(accept) >= len(events) && exchange.EqualFold(accept[:len(events)], events)
 }
 
 // twin is the copy of an exchange.

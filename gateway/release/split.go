@@ -50,8 +50,8 @@ type variant struct {
 	name   string
 	asks   string // the upstream's name
 	to     Service
-	inner  *Split // the same as to, if that is a split
-	pinner pinner // names to's targets; nil: nobody does
+	inner  assigner // the same as to, if that assigns by a number
+	pinner pinner   // names to's targets; nil: nobody does
 	salt   uint64
 	weight float64
 	ramp   *ramp
@@ -94,7 +94,7 @@ func NewSplit(name string, m *model.Split, to map[string]Service, e Env) (*Split
 			name: n, asks: v.Upstream, to: to[v.Upstream], pinner: pinnerOf(to[v.Upstream]), weight: v.Weight,
 			salt: hash(hash(hash(offset, name), "\x00"), n), meter: newMeter(e.Metrics, name, n),
 		}
-		one.inner, _ = one.to.(*Split)
+		one.inner = assignerOf(one.to)
 		if v.Ramp != nil {
 			one.ramp = &ramp{v.Ramp.To, v.Ramp.Start, v.Ramp.Over}
 		}
