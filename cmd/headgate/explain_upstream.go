@@ -234,6 +234,8 @@ func printUpstream(w io.Writer, e *upstreamExplanation) error {
 	row("ejected", s.Health.Ejection)
 	row("all out", s.Health.AllOut)
 	row("discovery", discoveryLine(s))
+	row("retries", retriesLine(s))
+	row("hedge", hedgeLine(s.Hedge))
 	row("limit", concurrencyLine(s.Concurrency))
 	row("breaker", breakerLine(s.Breaker))
 	if e.release != nil {
