@@ -51,6 +51,12 @@ func (b *safeBuffer) String() string {
 
 func open(t *testing.T, first, second http.HandlerFunc, change func(*model.Mirror)) *stage {
 	t.Helper()
+	return openOver(t, "h1", first, second, change)
+}
+
+// openOver is open with services that speak a protocol.
+func openOver(t *testing.T, protocol string, first, second http.HandlerFunc, change func(*model.Mirror)) *stage {
+	t.Helper()
 	s := &stage{t: t, metrics: metric.NewRegistry(), log: new(safeBuffer)}
 	sweeper := sock.NewSweeper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -60,11 +66,15 @@ func open(t *testing.T, first, second http.HandlerFunc, change func(*model.Mirro
 	e, _ := newEnv()
 	e.Clock, e.Log, e.Metrics = clock.System{}, slog.New(slog.NewTextHandler(s.log, nil)), s.metrics
 	connect := func(name string, h http.HandlerFunc) *upstream.Upstream {
-		server := httptest.NewServer(h)
+		server := httptest.NewUnstartedServer(h)
+		server.Config.Protocols = new(http.Protocols)
+		server.Config.Protocols.SetHTTP1(true)
+		server.Config.Protocols.SetUnencryptedHTTP2(true)
+		server.Start()
 		t.Cleanup(server.Close)
 		var m model.Upstream
 		m.SetDefaults()
-		m.Targets = []model.Target{{URL: server.URL, Weight: 1}}
+		m.Targets, m.Protocol = []model.Target{{URL: server.URL, Weight: 1}}, protocol
 		u, err := upstream.New(name, m, upstream.Env{Sweeper: sweeper, Clock: clock.System{}, Log: e.Log, Metrics: s.metrics, Expr: e.Expr})
 		if err != nil {
 			t.Fatal(err)

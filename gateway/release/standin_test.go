@@ -1,6 +1,7 @@
 package release
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -135,5 +136,74 @@ func TestAMirroredSplitInASplitKeepsItsClients(t *testing.T) {
 	}
 	if len(seen) != 2 {
 		t.Errorf("20 clients came to %v", seen)
+	}
+}
+
+// A service may answer while its body is still being sent, which somebody else reads then: what is recorded of it has two
+// who look at it.
+func TestABodyThatIsStillOnItsWayIsNotCopied(t *testing.T) {
+	for _, protocol := range []string{"h1", "h2"} {
+		t.Run(protocol, func(t *testing.T) {
+			read := make(chan string, 1)
+			s := openOver(t, protocol, func(w http.ResponseWriter, r *http.Request) {
+				c := http.NewResponseController(w)
+				if err := errors.Join(c.EnableFullDuplex(), c.Flush()); err != nil { // of HTTP/2 it is always so
+					t.Error(err)
+				}
+				b, _ := io.ReadAll(r.Body)
+				read <- string(b)
+			}, says("two"), compared(nil))
+			body, client := io.Pipe()
+			x := request("POST", "/", body, 60_000)
+			piece := strings.Repeat("0123456789", 100)
+			sent := make(chan error, 1)
+			answered := make(chan bool)
+			go func() {
+				for i := range 60 {
+					if i == 30 {
+						<-answered
+					}
+					if _, err := io.WriteString(client, piece); err != nil {
+						sent <- err
+						return
+					}
+				}
+				sent <- client.Close()
+			}()
+			call, err := s.mirror.Send(x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			close(answered)
+			if err := <-sent; err != nil {
+				t.Error(err)
+			}
+			if got := <-read; got != strings.Repeat(piece, 60) {
+				t.Errorf("the service has read %d bytes", len(got))
+			}
+			if b := x.Reply.Body.Reader; b != nil {
+				if _, err := io.Copy(io.Discard, b); err != nil {
+					t.Error(err)
+				}
+			}
+			call.Close()
+			if n := s.count("left_out", "reason", reasonIncomplete); n != 1 {
+				t.Errorf("%d were left out", n)
+			}
+		})
+	}
+}
+
+func TestACopyIsTheSameRequestOverHTTP2(t *testing.T) {
+	second := make(chan string, 1)
+	s := openOver(t, "h2", says("one"), hears(second), nil)
+	for _, text := range []string{"short", strings.Repeat("0123456789", 5000)} {
+		x := request("POST", "/orders", io.MultiReader(strings.NewReader(text[:3]), strings.NewReader(text[3:])), int64(len(text)))
+		if got := s.ask(x); got != "one" {
+			t.Error(got)
+		}
+		if got := <-second; got != "POST /orders host=shop.example key= mark=1 cookie= body="+text {
+			t.Errorf("%.100s", got)
+		}
 	}
 }
