@@ -135,8 +135,17 @@ const (
 // due reports whether an epoch with as many samples is over.
 func (e *estimate) due(now time.Duration, samples int64) bool {
 	age := now - e.began
-	enough := min(max(int64(e.limit)*samplesPerPlace, leastSamples), epochSamples)
-	return age >= max(shortEpoch, min(longEpoch, inMicroseconds(e.last))) && samples >= enough || age >= longEpoch && samples >= leastSamples
+	most := int64(epochSamples)
+	if e.free {
+		most = freeSamples
+	}
+	enough := min(max(int64(e.limit)*samplesPerPlace, leastSamples), most)
+	return age >= e.least() && samples >= enough || age >= longEpoch && samples >= leastSamples
+}
+
+// least is how long an epoch lasts at least.
+func (e *estimate) least() time.Duration {
+	return max(shortEpoch, min(longEpoch, inMicroseconds(e.last)))
 }
 
 func inMicroseconds(log float64) time.Duration {

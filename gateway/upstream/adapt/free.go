@@ -11,6 +11,8 @@ const (
 	// under way at the end of an epoch may be in the next one.
 	freeRoom  = 4096
 	freeTimes = 4
+	// freeSamples are enough for an epoch in which nothing is limited: signs of overload are wanted soon.
+	freeSamples = 64
 	// crowded is how much requests under way have to grow, while latency looks like waiting, for it to be waiting: when answers
 	// take longer and nothing else is wrong, their number grows with the latency and then stays (Little's law), while an upstream
 	// that gets more than it can do has ever more of them. chance is how many times the root of their number it may vary by itself.
@@ -22,7 +24,7 @@ const (
 	// 0.58 and for a constant 0.
 	skew = 0.3
 	// turning is how many epochs pass, of a latency each, until as many are under way as slower answers make of them.
-	turning = 3
+	turning = 2
 	// crowdedUp and stayingUp are baseUp while latency looks like waiting, and there are more under way than before, or not.
 	crowdedUp = 0.02
 	stayingUp = 0.1

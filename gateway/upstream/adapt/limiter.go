@@ -57,6 +57,7 @@ type Limiter struct {
 	samples  [sampleShards]sample
 	reached  atomic.Bool
 
+	due      atomic.Int64 // when the epoch may end, at the earliest
 	pressing atomic.Int64 // share of requests that waited, in percent, and until when that holds: see Pressure
 
 	mu       sync.Mutex
@@ -152,11 +153,15 @@ func (t Ticket) Release(now time.Time, o Outcome) {
 	s.add(now.Sub(t.began), o)
 	s.ended.Add(1)
 	l.inFlight.Add(-1)
-	if n := s.good.Load() + s.overload.Load(); l.waiting.Load() == 0 && n%16 != 0 {
+	at := now.Sub(l.base)
+	if l.waiting.Load() == 0 && int64(at) < l.due.Load() {
 		return
 	}
 	l.mu.Lock()
-	l.settle(now.Sub(l.base))
+	if l.estimate.began == 0 { // the first epoch begins with the first request, not with the limiter
+		l.estimate.began = t.began.Sub(l.base)
+	}
+	l.settle(at)
 	l.mu.Unlock()
 }
 
@@ -176,6 +181,7 @@ func (l *Limiter) settle(now time.Duration) {
 		l.reached.Store(false)
 		l.publish()
 	}
+	l.due.Store(int64(max(l.estimate.settled, l.estimate.began+l.estimate.least())))
 	l.dispatch(now)
 }
 
