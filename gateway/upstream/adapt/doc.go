@@ -46,10 +46,13 @@
 // What it is weak at: a service of which fewer than about twenty answers come in a second is judged rarely and by little. It is
 // limited late, and its first latencies are among those that the gateway takes for usual.
 //
-// What it cannot know: a bounded number of clients of which each waits for its answer before it asks again keeps as many
-// requests under way as there are clients, which looks like slowness if they have all come before it was noticed. And when
-// requests become more and slower together, for different reasons, that looks like overload. Then the limit makes no difference
-// to the latency, which is learned, and it goes.
+// A bounded number of clients of which each waits for its answer before it asks again keeps as many requests under way as there
+// are clients, which looks like slowness. That is put to a test: for about two latencies a part of the requests is held back,
+// and none of them refused. If the others are quicker for it they have waited for each other. It takes about eight latencies to
+// come to that.
+//
+// What it cannot know: when requests become more and slower together, for different reasons, that looks like overload. Then the
+// limit makes no difference to the latency, which is learned, and it goes.
 //
 // The queue (queue.go) stands in front of the limit, in levels of priority; within a level, consumers take turns by weight
 // (deficit round robin, Shreedhar and Varghese 1995) in a bounded number of flows. Each flow has its own patience in the way of

@@ -110,8 +110,9 @@ type estimate struct {
 	descending bool  // it has shown that it is not
 	reached    bool  // the limit was, in this epoch
 	why        Reason
-	free       bool          // nothing is limited, and limit is how many were under way when the last epoch ended
+	phase      phase
 	waits      int           // free: epochs in a row in which latency looked like waiting
+	stays      int           // free: epochs of these in which there were not more under way
 	crowd      float64       // free: how many were under way when that had been so for a while
 	touched    time.Duration // when an epoch ended last in which the limit was reached
 	refusals   point         // where shrinking because of refusals began, with their share for a latency; limit 0: it does not shrink
@@ -125,6 +126,7 @@ type Reason string
 const (
 	Starting Reason = "no epoch has ended yet"
 	Free     Reason = "there are no signs of overload"
+	Testing  Reason = "answers take long: it is found out whether requests wait for each other"
 	Unused   Reason = "the limit was not reached"
 	Growing  Reason = "reached, and latency is at the baseline"
 	Steady   Reason = "reached, and latency is near the baseline"
@@ -136,7 +138,7 @@ const (
 func (e *estimate) due(now time.Duration, samples int64) bool {
 	age := now - e.began
 	most := int64(epochSamples)
-	if e.free {
+	if e.phase == free {
 		most = freeSamples
 	}
 	enough := min(max(int64(e.limit)*samplesPerPlace, leastSamples), most)
@@ -156,8 +158,12 @@ func inMicroseconds(log float64) time.Duration {
 func (e *estimate) end(now time.Duration, t totals, inFlight int64) {
 	reached, age := e.reached, now-e.began
 	e.began, e.reached = now, false
-	if e.free {
+	switch e.phase {
+	case free:
 		e.roam(now, age, t, float64(inFlight))
+		return
+	case trying:
+		e.prove(now, age, t, reached)
 		return
 	}
 	if reached {

@@ -20,14 +20,21 @@ const (
 	chance  = 3
 	// steadyCrowd is up to which growth in an epoch their number counts as steady.
 	steadyCrowd = 1.05
+	// sameCrowd is up to which difference in an epoch it counts as the same.
+	sameCrowd = 0.25
 	// skew is how much less the mean logarithm of latencies is than the logarithm of their mean, for an exponential distribution
 	// 0.58 and for a constant 0.
 	skew = 0.3
 	// turning is how many epochs pass, of a latency each, until as many are under way as slower answers make of them.
 	turning = 2
-	// crowdedUp and stayingUp are baseUp while latency looks like waiting, and there are more under way than before, or not.
+	// crowdedUp is baseUp while latency looks like waiting and ever more are under way.
 	crowdedUp = 0.02
-	stayingUp = 0.1
+	// staying is for how many epochs more latency must look like waiting while the same number are under way until that is
+	// tested, and mostHeld how many requests are held back by a test at most.
+	staying  = 3
+	mostHeld = 300
+	// testPatience is how long a request waits that is held back: nobody is to be refused for the sake of finding out.
+	testPatience = 30 * time.Second
 	// quick is up to which latency it is found out how quick the upstream is when nobody waits, once it has come to that: for a
 	// moment too little is asked, which lasts some latencies.
 	quick = 500 * time.Millisecond
@@ -35,21 +42,29 @@ const (
 	calm = 10 * time.Second
 )
 
+// phase is what a limiter is at.
+type phase uint8
+
+const (
+	limited phase = iota
+	free          // nothing is limited, and limit is how many were under way when the last epoch ended
+	trying        // of these a part is let through, and the others wait
+)
+
 // room is how many requests may be under way while nothing is limited, when n are.
 func (e *estimate) room(n float64) float64 { return min(max(freeRoom, freeTimes*n), e.cap) }
 
 // release ends limiting.
 func (e *estimate) release() {
-	e.free, e.waits, e.why = true, 0, Free
+	e.phase, e.waits, e.stays, e.why = free, 0, 0, Free
 	e.anchor.limit, e.trial.limit, e.refusals.limit, e.descending = 0, 0, 0, false
 }
 
 // roam judges an epoch in which nothing was limited and at whose end n requests are under way. The limit begins with evidence:
-// refusals and timeouts, or latency that looks like waiting while ever more requests are under way. It begins where it is
-// right, if the baseline is: at as many requests as are under way when throughput is what it was and nobody waits (Little's
-// law), and what aim allows besides.
+// refusals and timeouts, or latency that looks like waiting while ever more requests are under way. When their number stays, as
+// it does when clients wait for their answers before they ask again, it takes a test.
 func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
-	grew := n > steadyCrowd*e.limit+1
+	grew, same := n > steadyCrowd*e.limit+1, math.Abs(n-e.limit) <= sameCrowd*e.limit+1
 	e.limit = min(max(n, e.floor), e.cap)
 	if share := float64(t.overload) / float64(t.count()); e.tooMuch(share, t.count()) {
 		e.confine(now)
@@ -73,23 +88,26 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 	case waiting && e.waits < turning:
 		e.waits++
 		e.crowd = max(n, e.crowd)
+	case waiting && same && e.stays == staying:
+		e.test(now, mean)
+		return
 	case waiting && n > crowded*e.crowd+chance*math.Sqrt(e.crowd):
-		throughput := float64(t.good) / age.Seconds()
-		e.set(throughput*math.Exp(e.base)/1e6*aim, Queueing)
-		e.confine(now)
-		e.anchor, e.descending = point{n, mean}, inMicroseconds(e.base) < quick
+		e.begin(now, age, t, point{n, mean})
 		return
 	case !waiting:
-		e.waits, e.crowd = 0, 0
+		e.waits, e.stays, e.crowd = 0, 0, 0
 	}
 	switch {
 	case rise < -2*noise: // the lowest of many noisy means would be too low
 		e.base += (rise + 2*noise) * baseDown
 		e.blur = noise
 	case waiting && grew:
+		e.stays = 0
 		e.base += rise * crowdedUp
+	case waiting && same:
+		e.stays++ // then it is tested
 	case waiting:
-		e.base += rise * stayingUp
+		e.stays = 0
 	case !grew:
 		e.base += rise * baseUp
 		e.blur += (noise - e.blur) * baseUp
@@ -97,8 +115,49 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 	e.why = Free
 }
 
+// test begins to find out what it means that answers take long while the same number are under way: fewer are let through for
+// about two latencies, and the others wait.
+func (e *estimate) test(now time.Duration, mean float64) {
+	e.phase, e.anchor = trying, point{e.limit, mean}
+	e.set(e.limit-min(e.limit/2, mostHeld), Testing)
+	e.settled = now + min(inMicroseconds(mean)*3/2, longSettling)
+}
+
+// prove judges the epoch of a test. Requests that wait for each other are quicker when fewer are under way, and as many of them
+// are answered; a service that is merely slow is as slow as before.
+func (e *estimate) prove(now, age time.Duration, t totals, reached bool) {
+	if share := float64(t.overload) / float64(t.count()); e.tooMuch(share, t.count()) {
+		e.confine(now)
+		e.refused(share, t.count())
+		return
+	}
+	if t.good < leastSamples {
+		return
+	}
+	mean, noise := t.mean()
+	e.last = mean
+	p := point{e.limit, mean}
+	switch {
+	case !reached:
+		e.release()
+	case e.anchor.depends(p) < dependent:
+		e.base, e.blur = mean, noise
+		e.release()
+	default:
+		e.begin(now, age, t, p)
+	}
+}
+
+// begin lets the limit begin where it is right if the baseline is: at as many requests as are under way when throughput is what
+// it is and nobody waits (Little's law), and what aim allows besides.
+func (e *estimate) begin(now, age time.Duration, t totals, p point) {
+	e.set(float64(t.good)/age.Seconds()*math.Exp(e.base)/1e6*aim, Queueing)
+	e.confine(now)
+	e.anchor, e.descending = p, inMicroseconds(e.base) < quick
+}
+
 // confine begins limiting.
 func (e *estimate) confine(now time.Duration) {
-	e.free, e.waits, e.right, e.touched = false, 0, e.limit, now
+	e.phase, e.waits, e.right, e.touched = limited, 0, e.limit, now
 	e.settled = now + e.settling()
 }

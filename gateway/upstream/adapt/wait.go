@@ -10,12 +10,16 @@ import (
 func (l *Limiter) publish() {
 	base := time.Duration(math.Exp(l.estimate.base) * float64(time.Microsecond))
 	limit := l.estimate.limit
-	if l.estimate.free {
+	patience, standing := min(max(4*base, leastPatience), mostPatience), min(max(base/2, leastStanding), mostStanding)
+	switch l.estimate.phase {
+	case free:
 		limit = l.estimate.room(limit)
+	case trying:
+		patience, standing = testPatience, testPatience
 	}
 	l.limit.Store(int64(limit))
-	l.patience.Store(int64(min(max(4*base, leastPatience), mostPatience)))
-	l.standing.Store(int64(min(max(base/2, leastStanding), mostStanding)))
+	l.patience.Store(int64(patience))
+	l.standing.Store(int64(standing))
 }
 
 // line puts a request into the queue.
@@ -50,7 +54,7 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 func (l *Limiter) dispatch(now time.Duration) {
 	for l.queue.length > 0 && l.inFlight.Load() < l.limit.Load() {
 		w := l.queue.first()
-		if l.tooLate(w, now) {
+		if l.estimate.phase == limited && l.tooLate(w, now) { // who was held back by a test has waited long enough
 			l.drop(w, now, ErrLate)
 			l.late++
 			continue
@@ -146,7 +150,7 @@ func (l *Limiter) Status() Status {
 		return time.Duration(math.Exp(log) * float64(time.Microsecond))
 	}
 	return Status{
-		Free: e.free, Limit: int(l.limit.Load()), InFlight: int(l.inFlight.Load()), Waiting: l.queue.length,
+		Free: e.phase == free, Limit: int(l.limit.Load()), InFlight: int(l.inFlight.Load()), Waiting: l.queue.length,
 		Baseline: micro(e.base), Latency: micro(e.last), Reason: e.why, Full: l.full, Late: l.late,
 	}
 }

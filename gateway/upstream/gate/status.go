@@ -86,9 +86,10 @@ func (s Status) Collect(upstream string, emit metric.Emit) {
 		gauge("headgate_upstream_concurrency_in_flight", "Requests to an upstream that wait for the head of its answer.", c.InFlight)
 		gauge("headgate_upstream_concurrency_waiting", "Requests in the queue in front of an upstream.", c.Waiting)
 		gauge("headgate_upstream_waited_percent", "Share of the last second's requests that waited for an upstream or were refused.", c.Pressure)
-		const refused = "Requests refused with 503 upstream_busy, by cause: full (the queue), late (waited for too long)."
-		emit("headgate_upstream_refused_total", refused, metric.TypeCounter, float64(c.Full), label, metric.Label{Name: "cause", Value: "full"})
-		emit("headgate_upstream_refused_total", refused, metric.TypeCounter, float64(c.Late), label, metric.Label{Name: "cause", Value: "late"})
+		for cause, n := range map[string]uint64{"full": c.Full, "late": c.Late} {
+			emit("headgate_upstream_refused_total", "Requests refused with 503 upstream_busy, by cause: full (the queue), late (waited for too long).",
+				metric.TypeCounter, float64(n), label, metric.Label{Name: "cause", Value: cause})
+		}
 	}
 	if b := s.Breaker; b != nil {
 		state := map[string]float64{retry.Open.String(): 1, retry.HalfOpen.String(): 2}[b.State]
