@@ -111,9 +111,7 @@ type estimate struct {
 	reached    bool  // the limit was, in this epoch
 	why        Reason
 	phase      phase
-	waits      int           // free: epochs in a row in which latency looked like waiting
-	stays      int           // free: epochs of these in which there were not more under way
-	crowd      float64       // free: how many were under way when that had been so for a while
+	signs      signs         // of overload, while nothing is limited
 	touched    time.Duration // when an epoch ended last in which the limit was reached
 	refusals   point         // where shrinking because of refusals began, with their share for a latency; limit 0: it does not shrink
 	tolerated  float64       // share of refusals that does not depend on the limit

@@ -51,12 +51,19 @@ const (
 	trying        // of these a part is let through, and the others wait
 )
 
+// signs are what tells of overload.
+type signs struct {
+	waits int     // epochs in a row in which latency looked like waiting
+	stays int     // of these, the last ones in which as many were under way as before
+	crowd float64 // how many were under way when it had looked so for a while
+}
+
 // room is how many requests may be under way while nothing is limited, when n are.
 func (e *estimate) room(n float64) float64 { return min(max(freeRoom, freeTimes*n), e.cap) }
 
 // release ends limiting.
 func (e *estimate) release() {
-	e.phase, e.waits, e.stays, e.why = free, 0, 0, Free
+	e.phase, e.signs, e.why = free, signs{}, Free
 	e.anchor.limit, e.trial.limit, e.refusals.limit, e.descending = 0, 0, 0, false
 }
 
@@ -85,29 +92,29 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 	rise := mean - e.base
 	waiting := rise-math.Hypot(noise, e.blur) > math.Log(shrinkAbove)
 	switch {
-	case waiting && e.waits < turning:
-		e.waits++
-		e.crowd = max(n, e.crowd)
-	case waiting && same && e.stays == staying:
+	case waiting && e.signs.waits < turning:
+		e.signs.waits++
+		e.signs.crowd = max(n, e.signs.crowd)
+	case waiting && same && e.signs.stays == staying:
 		e.test(now, mean)
 		return
-	case waiting && n > crowded*e.crowd+chance*math.Sqrt(e.crowd):
+	case waiting && n > crowded*e.signs.crowd+chance*math.Sqrt(e.signs.crowd):
 		e.begin(now, age, t, point{n, mean})
 		return
 	case !waiting:
-		e.waits, e.stays, e.crowd = 0, 0, 0
+		e.signs = signs{}
 	}
 	switch {
 	case rise < -2*noise: // the lowest of many noisy means would be too low
 		e.base += (rise + 2*noise) * baseDown
 		e.blur = noise
 	case waiting && grew:
-		e.stays = 0
+		e.signs.stays = 0
 		e.base += rise * crowdedUp
 	case waiting && same:
-		e.stays++ // then it is tested
+		e.signs.stays++ // then it is tested
 	case waiting:
-		e.stays = 0
+		e.signs.stays = 0
 	case !grew:
 		e.base += rise * baseUp
 		e.blur += (noise - e.blur) * baseUp
@@ -158,6 +165,6 @@ func (e *estimate) begin(now, age time.Duration, t totals, p point) {
 
 // confine begins limiting.
 func (e *estimate) confine(now time.Duration) {
-	e.phase, e.waits, e.right, e.touched = limited, 0, e.limit, now
+	e.phase, e.signs, e.right, e.touched = limited, signs{}, e.limit, now
 	e.settled = now + e.settling()
 }

@@ -87,7 +87,7 @@ func (s Status) Collect(upstream string, emit metric.Emit) {
 		gauge("headgate_upstream_concurrency_waiting", "Requests in the queue in front of an upstream.", c.Waiting)
 		gauge("headgate_upstream_waited_percent", "Share of the last second's requests that waited for an upstream or were refused.", c.Pressure)
 		for cause, n := range map[string]uint64{"full": c.Full, "late": c.Late} {
-			emit("headgate_upstream_refused_total", "Requests refused with 503 upstream_busy, by cause: full (the queue), late (waited for too long).",
+			emit("headgate_upstream_refused_total", "Requests refused with 503 upstream_busy, by cause: full (the queue), late (waited too long).",
 				metric.TypeCounter, float64(n), label, metric.Label{Name: "cause", Value: cause})
 		}
 	}
