@@ -56,6 +56,14 @@ type Wire interface {
 	Interrupt()
 }
 
+// Patient is what a Wire may be, too.
+type Patient interface {
+	// Unhurried says that the request's body is made of messages which come when their sender has something to say: it is not
+	// held to a least rate any more. Once the reply to a request has begun that is still being read (Request.Streaming), its
+	// body is one side of a conversation, and a Wire holds it to no time limit at all.
+	Unhurried()
+}
+
 // ErrSwitched is what Wire.Reply returns when it has sent the head of a reply that switches the connection, and the wire
 // will carry that after the handler has returned, on a smaller stack. The handler leaves x.Finish, which the wire calls once,
 // at the end.

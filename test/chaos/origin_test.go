@@ -15,7 +15,8 @@ import (
 )
 
 // origin is a healthy upstream: /download?size=N[&chunked] sends N bytes, /upload answers with the hash of what it got,
-// /held answers when it is let go, everything else is answered with the origin's name and the path.
+// /converse echoes what comes as it comes, /held answers when it is let go, everything else is answered with the origin's name
+// and the path.
 type origin struct {
 	name    string
 	release chan struct{} // closed to let /held go
@@ -66,6 +67,8 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%x", h.Sum(nil))
 	case "/chat":
 		chat(w, r)
+	case "/converse":
+		converse(w, r)
 	case "/held":
 		o.held.Add(1)
 		select {
@@ -79,6 +82,22 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fallthrough
 	default:
 		fmt.Fprint(w, o.name, " ", r.URL.Path)
+	}
+}
+
+// converse echoes a request's body while it comes.
+func converse(w http.ResponseWriter, r *http.Request) {
+	c := http.NewResponseController(w)
+	_ = c.EnableFullDuplex() // only of HTTP/1.1
+	buf := make([]byte, 4<<10)
+	for {
+		if c.Flush() != nil {
+			return
+		}
+		n, err := r.Body.Read(buf)
+		if _, werr := w.Write(buf[:n]); werr != nil || err != nil {
+			return
+		}
 	}
 }
 

@@ -85,10 +85,19 @@ func startEcho(t *testing.T) string {
 	return strings.TrimPrefix(url, "http://")
 }
 
-// echoes is a gRPC service with a stream that goes both ways.
+// echoes is a gRPC service with a stream whose messages are counted in the end, and one that goes both ways.
 var echoes = grpc.ServiceDesc{
 	ServiceName: "chaos.Chaos", HandlerType: (*any)(nil),
-	Streams: []grpc.StreamDesc{{StreamName: "Echo", ServerStreams: true, ClientStreams: true, Handler: func(_ any, s grpc.ServerStream) error {
+	Streams: []grpc.StreamDesc{{StreamName: "Collect", ClientStreams: true, Handler: func(_ any, s grpc.ServerStream) error {
+		for n := 0; ; n++ {
+			switch err := s.RecvMsg(&wrapperspb.StringValue{}); {
+			case errors.Is(err, io.EOF):
+				return s.SendMsg(wrapperspb.String(fmt.Sprint(n)))
+			case err != nil:
+				return err
+			}
+		}
+	}}, {StreamName: "Echo", ServerStreams: true, ClientStreams: true, Handler: func(_ any, s grpc.ServerStream) error {
 		for {
 			var m wrapperspb.StringValue
 			switch err := s.RecvMsg(&m); {
@@ -163,17 +172,7 @@ func (h *house) tcpLasting(t *testing.T) *lasting {
 
 func (h *house) grpcLasting(t *testing.T) *lasting {
 	t.Helper()
-	conn, err := grpc.NewClient(h.secure, grpc.WithTransportCredentials(credentials.NewTLS(h.trust())), grpc.WithNoProxy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
-	t.Cleanup(cancel)
-	s, err := conn.NewStream(ctx, &echoes.Streams[0], "/chaos.Chaos/Echo")
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, s := h.grpcStream(t, 1)
 	return &lasting{"grpc", func(text string) error {
 		var got wrapperspb.StringValue
 		err := s.SendMsg(wrapperspb.String(text))
@@ -194,6 +193,24 @@ func (h *house) grpcLasting(t *testing.T) *lasting {
 		}
 		return nil
 	}}
+}
+
+// grpcStream opens one of the streams of echoes, on a connection of its own.
+func (h *house) grpcStream(t *testing.T, which int) (*grpc.ClientConn, grpc.ClientStream) {
+	t.Helper()
+	conn, err := grpc.NewClient(h.secure, grpc.WithTransportCredentials(credentials.NewTLS(h.trust())), grpc.WithNoProxy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	t.Cleanup(cancel)
+	stream := &echoes.Streams[which]
+	s, err := conn.NewStream(ctx, stream, "/chaos.Chaos/"+stream.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, s
 }
 
 // webSocket is the client's side of one, by RFC 6455 and with nothing more.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"headgate/gateway/exchange"
@@ -45,6 +46,7 @@ type Body struct {
 	seen    time.Duration        // when reading last ended, on the same clock
 	asks    bool                 // the first byte only comes after 100 (Continue), which is not the client's to hurry
 	rate    bool                 // a request's body: it must come fast enough, and must not be larger than allowed
+	spoken  atomic.Bool          // the reply to a request that is still coming has begun: this is one side of a conversation
 	onEnd   interface{ ended() } // told when the body is complete; may be nil
 	clock   *sock.Sweeper
 }
@@ -208,9 +210,16 @@ func (b *Body) fill(limit int) error {
 	if b.rate {
 		b.began += b.clock.Coarse() - b.seen
 	}
-	c.Arm(sock.PhaseRead, b.patience())
+	if !b.spoken.Load() { // else the connection's deadline is the reply's alone
+		c.Arm(sock.PhaseRead, b.patience())
+		if b.spoken.Load() {
+			c.Disarm()
+		}
+	}
 	err := b.in.Fill(limit)
-	c.Disarm()
+	if !b.spoken.Load() {
+		c.Disarm()
+	}
 	if b.rate {
 		b.seen = b.clock.Coarse()
 		if b.asks {
@@ -253,7 +262,7 @@ func (b *Body) arrived(err error) error {
 
 // tooSlow holds a request's body to the least rate.
 func (b *Body) tooSlow() error {
-	if !b.rate || b.limits.MinBodyRate == 0 {
+	if !b.rate || b.limits.MinBodyRate == 0 || b.spoken.Load() {
 		return nil
 	}
 	if elapsed := b.clock.Coarse() - b.began; elapsed > rateGrace && b.got < int64(elapsed.Seconds()*float64(b.limits.MinBodyRate)) {

@@ -73,6 +73,9 @@ func (c *conn) Reply(x *exchange.Exchange) error {
 		_, err := c.write(b)
 		return err
 	}
+	if x.Request.Streaming {
+		c.body.spoken.Store(true) // the next write takes the deadline away that stands
+	}
 	broken := c.broken
 	c.broken, c.reset = true, true // until all of it is written, also if a body's reader panics: never a silently short body
 	n, err := c.stream(b, cap(*out), body, chunked, &r.Trailer)

@@ -46,6 +46,9 @@ func (s *stream) Reply(x *exchange.Exchange) error {
 	if w.bodiless {
 		return w.finish(nil)
 	}
+	if x.Request.Streaming {
+		s.body.converse()
+	}
 	w.from.begin(body.Reader)
 	defer w.from.end()
 	return w.carry()

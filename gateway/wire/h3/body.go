@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
@@ -14,17 +15,19 @@ import (
 
 // body reads a request's body from its stream, pulled: piece by piece without a copy, or as an io.Reader.
 type body struct {
-	s      *stream
-	left   uint64 // of the DATA frame
-	got    int64  // bytes delivered
-	length int64  // Content-Length; -1: none
-	err    error  // io.EOF once complete
-	idle   int    // frames in a row that brought nothing
-	closed bool   // the trailer section has come
-	free   bool   // no message at all: a tunnel's, whose limits are the tunnel's
-	asks   bool   // the first byte only comes after 100 (Continue), which is not the client's to hurry
-	began  time.Duration
-	seen   time.Duration
+	s       *stream
+	left    uint64      // of the DATA frame
+	got     int64       // bytes delivered
+	length  int64       // Content-Length; -1: none
+	err     error       // io.EOF once complete
+	idle    int         // frames in a row that brought nothing
+	closed  bool        // the trailer section has come
+	free    bool        // no message at all: a tunnel's, whose limits are the tunnel's
+	spoken  atomic.Bool // the reply has begun: one side of a conversation, with no time limit
+	leisure bool        // it is not held to the least rate
+	asks    bool        // the first byte only comes after 100 (Continue), which is not the client's to hurry
+	began   time.Duration
+	seen    time.Duration
 }
 
 // begin prepares the body behind a head that has been read and returns what the exchange gets to see of it.
@@ -191,7 +194,12 @@ func (b *body) fill(wait func() error) error {
 	}
 	sweeper := b.s.server.Sweeper
 	b.began += sweeper.Coarse() - b.seen
-	b.s.patience(b.patience())
+	if !b.spoken.Load() {
+		b.s.patience(b.patience())
+	}
+	if b.spoken.Load() { // maybe since a moment ago
+		b.s.patience(0)
+	}
 	err := wait()
 	b.seen = sweeper.Coarse()
 	if b.asks {
@@ -203,11 +211,18 @@ func (b *body) fill(wait func() error) error {
 	return err
 }
 
+// converse makes the body one side of a conversation: the reply has begun, and how long each side is silent is theirs to say,
+// and timeouts.idle of the upstream.
+func (b *body) converse() {
+	b.spoken.Store(true)
+	b.s.patience(0)
+}
+
 // patience returns how long the next byte may take: until the body has made no progress for too long, or until it is
 // slower than the least rate, whichever comes first.
 func (b *body) patience() time.Duration {
 	l := &b.s.limits.Limits
-	if l.MinBodyRate == 0 || b.asks {
+	if l.MinBodyRate == 0 || b.leisure || b.asks {
 		return l.BodyTime
 	}
 	elapsed := b.s.server.Sweeper.Coarse() - b.began
@@ -221,7 +236,7 @@ func (b *body) patience() time.Duration {
 func (b *body) tooSlow() error {
 	rate := b.s.limits.MinBodyRate
 	elapsed := b.s.server.Sweeper.Coarse() - b.began
-	if rate > 0 && elapsed > rateGrace && b.got < int64(elapsed.Seconds()*float64(rate)) {
+	if rate > 0 && !b.leisure && !b.spoken.Load() && elapsed > rateGrace && b.got < int64(elapsed.Seconds()*float64(rate)) {
 		return errSlowBody
 	}
 	return nil

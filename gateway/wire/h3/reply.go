@@ -113,6 +113,9 @@ func (s *stream) Reply(x *exchange.Exchange) error {
 		}
 		return s.finish()
 	}
+	if x.Request.Streaming {
+		s.body.converse()
+	}
 	if len(b) > sock.LargeBuffer/2 || !atHand(body.Reader) {
 		if err := s.write(b); err != nil {
 			return err

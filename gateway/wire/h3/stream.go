@@ -231,9 +231,13 @@ func (s *stream) refuse(err error) {
 	}
 }
 
-// patience gives the next read its time.
+// patience gives the next read its time; 0: any, also for one that waits already.
 func (s *stream) patience(d time.Duration) {
-	_ = s.str.SetReadDeadline(due(d)) // it never fails
+	var at time.Time
+	if d > 0 {
+		at = due(d)
+	}
+	_ = s.str.SetReadDeadline(at) // it never fails
 	if s.interrupted.Load() {
 		_ = s.str.SetReadDeadline(past)
 	}
@@ -248,6 +252,10 @@ func (s *stream) Interrupt() {
 	_ = s.str.SetReadDeadline(past) // it never fails
 }
 
+// Unhurried implements exchange.Patient. Nobody reads the body yet.
+func (s *stream) Unhurried() { s.body.leisure = true }
+
 var (
-	_ exchange.Wire = (*stream)(nil)
+	_ exchange.Wire    = (*stream)(nil)
+	_ exchange.Patient = (*stream)(nil)
 )

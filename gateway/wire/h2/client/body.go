@@ -201,7 +201,7 @@ func (c *Call) pull() ([]byte, error) {
 	for len(in.filled) == 0 && !in.ended && in.err == nil {
 		if !in.tunnel {
 			now := conn.now()
-			in.due = now + int64(c.plan.Idle)
+			in.due, in.steps = now+int64(c.plan.Idle), c.out.steps
 			conn.keep.expect(now, in.due)
 		}
 		conn.mu.Unlock()

@@ -56,14 +56,15 @@ type arrival struct {
 	size     int64 // Content-Length; -1: none
 	left     int64 // of it that is still to come; -1: not known
 	filled   []byte
-	window   int64 // that the target may still send
-	share    int64 // the stream's window when it is all open
-	owed     int64 // taken from it and not yet given back
-	ended    bool  // END_STREAM has come
-	begun    bool  // anything has
-	tunnel   bool  // an extended CONNECT that was taken
-	err      error // why the reply will not come to its end
-	due      int64 // when the call is given up, on the connection's clock; 0: it is not
+	window   int64  // that the target may still send
+	share    int64  // the stream's window when it is all open
+	owed     int64  // taken from it and not yet given back
+	ended    bool   // END_STREAM has come
+	begun    bool   // anything has
+	tunnel   bool   // an extended CONNECT that was taken
+	err      error  // why the reply will not come to its end
+	due      int64  // when the call is given up, on the connection's clock; 0: it is not
+	steps    uint64 // departure's, when due was set
 }
 
 // informed is an informational reply on its way to the client.
@@ -75,10 +76,11 @@ type informed struct {
 // departure is how far sending has got.
 type departure struct {
 	window  int64
-	ended   bool  // END_STREAM is on its way
-	thirsty bool  // in the connection's list of those who wait for its window
-	err     error // why nothing more is sent
-	due     int64 // as in arrival
+	ended   bool   // END_STREAM is on its way
+	thirsty bool   // in the connection's list of those who wait for its window
+	err     error  // why nothing more is sent
+	due     int64  // as in arrival
+	steps   uint64 // pieces of the body that were sent
 }
 
 // reading is where the reader of the reply's body stands.
@@ -250,9 +252,12 @@ func (c *Call) Discard() {
 func (c *Call) Move(x *exchange.Exchange) { c.read.trailer = &x.Reply.Trailer }
 
 // Interrupt implements exchange.Interrupter: the call is given up.
-func (c *Call) Interrupt() {
+func (c *Call) Interrupt() { c.giveUp(nil) }
+
+// giveUp ends the call because of what went wrong with its request; nil: because nobody wants the reply.
+func (c *Call) giveUp(why error) {
 	c.conn.mu.Lock()
-	c.end(errCanceled)
+	c.end(errors.Join(errCanceled, why))
 	c.conn.mu.Unlock()
 }
 
@@ -274,15 +279,26 @@ func (c *Call) expire(now int64) int64 {
 	for _, at := range [...]int64{c.in.due, c.out.due} {
 		switch {
 		case at == 0:
+		case at <= now && at == c.in.due && c.in.status != 0 && c.in.steps != c.out.steps: // the other direction goes on
+			c.in.steps, c.in.due = c.out.steps, now+int64(c.plan.Idle)
+			next = earlier(next, c.in.due)
 		case at <= now:
 			c.in.due, c.out.due = 0, 0
 			c.end(errExpired)
 			return 0
-		case next == 0 || at < next:
-			next = at
+		default:
+			next = earlier(next, at)
 		}
 	}
 	return next
+}
+
+// earlier returns the earlier one of two times, of which a may be 0 for none.
+func earlier(a, b int64) int64 {
+	if a == 0 || b < a {
+		return b
+	}
+	return a
 }
 
 func (c *Call) inNews() {

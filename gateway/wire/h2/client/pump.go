@@ -88,6 +88,7 @@ func (c *Call) afford(want int) (int, error) {
 			out.window -= n
 			conn.state.window -= n
 			out.due, out.thirsty = 0, false
+			out.steps++
 			return int(n), nil
 		}
 		if conn.state.window <= 0 {
@@ -156,6 +157,9 @@ func startPump(x *exchange.Exchange, c *Call, body exchange.Body) *pump {
 	p := &pump{call: c, client: x.Wire, kept: sock.Get(), tail: &x.Request.Trailer, done: make(chan struct{})}
 	*p.kept = (*p.kept)[:0]
 	p.moved.L = &p.mu
+	if w, ok := x.Wire.(exchange.Patient); ok && ofMessages(x.Request.Header.Get("Content-Type")) {
+		w.Unhurried()
+	}
 	go p.run(x, body)
 	return p
 }
@@ -167,7 +171,7 @@ func (p *pump) run(x *exchange.Exchange, body exchange.Body) {
 	if p.err = err; err != nil && p.clientFailed {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.call.Interrupt() // no reply to wait for: the request will never be complete
+		p.call.giveUp(err) // no reply to wait for: the request will never be complete
 	}
 }
 
@@ -349,6 +353,17 @@ func (p *pump) stop() error {
 	}
 	p.forget()
 	return p.err
+}
+
+// ofMessages reports whether a body of the type is a stream of messages that need not follow upon each other at once. Towards a
+// target that speaks HTTP/2 a request that is silent holds no connection up.
+func ofMessages(media string) bool {
+	for _, stem := range [...]string{"application/grpc", "application/connect+"} {
+		if len(media) >= len(stem) && exchange.EqualFold(media[:len(stem)], stem) {
+			return true
+		}
+	}
+	return false
 }
 
 // piecesOf returns a function that returns the next piece of a body, without a copy if the reader can do that.

@@ -1,0 +1,77 @@
+package client
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"headgate/gateway/exchange"
+)
+
+// talk is a target that answers at once, reads the whole request, and only then goes on.
+func talk(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).Flush()
+	_, _ = io.Copy(io.Discard, r.Body)
+	_, _ = io.WriteString(w, "heard")
+}
+
+// A target that only listens is not silent: the time between two pieces of its answer counts from the last piece of the request.
+func TestATargetThatListensIsNotSilent(t *testing.T) {
+	const idle = 500 * time.Millisecond
+	c, _ := connect(t, serveH2C(t, talk), terms())
+	x := ask("POST", "/")
+	from, to := io.Pipe()
+	x.Request.Body = exchange.Body{Reader: from, Length: -1}
+	call, err := do(t, c, x, &Plan{Scheme: "http", Response: patience, Idle: idle})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer call.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for began := time.Now(); time.Since(began) < 4*idle; time.Sleep(idle / 10) {
+			_, _ = io.WriteString(to, "more")
+		}
+		_ = to.Close() // it never fails
+	}()
+	if got, err := body(x); got != "heard" || err != nil {
+		t.Errorf("%q %v", got, err)
+	}
+	_ = from.Close()
+	<-ended
+
+	silent := ask("POST", "/")
+	from, to = io.Pipe()
+	silent.Wire.(*informs).cut = func() { _ = to.CloseWithError(io.ErrUnexpectedEOF) }
+	silent.Request.Body = exchange.Body{Reader: from, Length: -1}
+	second, err := do(t, c, silent, &Plan{Scheme: "http", Response: patience, Idle: idle})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if _, err := body(silent); code(t, err) != exchange.UpstreamTimeout.Name {
+		t.Errorf("where nobody says anything: %v", err)
+	}
+}
+
+// A request's body that cannot be read ends the reply with the reason of that, which is neither the target's doing nor the
+// client's going away.
+func TestAReplyEndsWithTheReasonOfItsRequest(t *testing.T) {
+	c, _ := connect(t, serveH2C(t, talk), terms())
+	x := ask("POST", "/")
+	slow := &exchange.Error{Code: exchange.RequestTimeout, Source: exchange.FromClient}
+	from, to := io.Pipe()
+	x.Request.Body = exchange.Body{Reader: from, Length: -1}
+	call, err := do(t, c, x, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer call.Close()
+	_ = to.CloseWithError(slow) // it never fails
+	if _, err := body(x); !errors.Is(err, slow) {
+		t.Errorf("%v", err)
+	}
+}
