@@ -32,6 +32,7 @@ const (
 	AskedAgain Figure = "asked again after ms"
 	BackShare  Figure = "its share at the end %"
 	Goodput    Figure = "goodput / C"
+	Learning   Figure = "goodput / C in the first 15 s"
 	ServedP50  Figure = "p50 ms served"
 	ServedP99  Figure = "p99 ms served"
 	ServedTime Figure = "p99 served / service time"
@@ -100,7 +101,10 @@ func percent(part, whole float64) float64 {
 }
 
 // overload says what became of requests above the capacity. An answer after patience counts for nothing: who asked has gone.
-func overload(o outcomes, capacity float64, service, patience, lasted time.Duration) Figures {
+// Before from they do not count, but for a figure of their own.
+func overload(all outcomes, capacity float64, service, patience, from, lasted time.Duration) Figures {
+	before := all.due(0, from).served().where(func(one load.Outcome) bool { return one.Took <= patience })
+	o := all.due(from, lasted)
 	got := o.served()
 	inTime := got.where(func(one load.Outcome) bool { return one.Took <= patience && one.Due+one.Took <= lasted })
 	refused := o.where(func(one load.Outcome) bool { return one.Status >= 400 })
@@ -108,7 +112,8 @@ func overload(o outcomes, capacity float64, service, patience, lasted time.Durat
 	late := got.where(func(one load.Outcome) bool { return one.Took > patience })
 	n := float64(len(o))
 	return Figures{
-		Goodput:   float64(len(inTime)) / (capacity * lasted.Seconds()),
+		Learning:  float64(len(before)) / max(capacity*from.Seconds(), 1),
+		Goodput:   float64(len(inTime)) / (capacity * (lasted - from).Seconds()),
 		ServedP50: got.millis(0.5), ServedP99: got.millis(0.99), ServedTime: got.millis(0.99) / millis(service),
 		Refused: percent(float64(len(refused)), n), Told: percent(float64(len(told)), float64(len(refused))),
 		RefusedP50: refused.millis(0.5), RefusedP99: refused.millis(0.99), Late: percent(float64(len(late)), n),

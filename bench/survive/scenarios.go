@@ -34,6 +34,9 @@ const (
 	watchEvery = 10 * time.Millisecond
 	atTheEnd   = 2 * time.Second
 
+	// learnFor is how long the overload lasts before it counts: nginx and HAProxy are told what the target can do, and Headgate
+	// finds it out. What becomes of requests meanwhile has a figure of its own.
+	learnFor    = 15 * time.Second
 	overloadFor = 10 * time.Second
 	patience    = time.Second // twenty times the service time: who asked has gone then
 	replaceFor  = 8 * time.Second
@@ -131,16 +134,16 @@ func askedAgain(ctx context.Context, t *fleet.Target, within time.Duration) (tim
 func Overloaded() Scenario {
 	return Scenario{
 		Behaviour: limited(), Targets: 1, Rates: []int{2 * int(limited().Capacity())}, Play: (*Stage).overloaded,
-		Figures: []Figure{Goodput, ServedP50, ServedP99, ServedTime, Refused, Told, RefusedP50, RefusedP99, Late, Failed},
+		Figures: []Figure{Goodput, ServedP50, ServedP99, ServedTime, Refused, Told, RefusedP50, RefusedP99, Late, Failed, Learning},
 	}
 }
 
 func (s *Stage) overloaded(ctx context.Context) (Figures, error) {
-	p, err := s.play(ctx, overloadFor)
+	p, err := s.play(ctx, learnFor+overloadFor)
 	if err != nil {
 		return nil, err
 	}
-	return overload(p.clients[0], limited().Capacity(), limited().Service, patience, p.lasted), nil
+	return overload(p.clients[0], limited().Capacity(), limited().Service, patience, s.pace(learnFor), p.lasted), nil
 }
 
 // Unfair offers twice the capacity too, from two consumers of which one sends ten times as much.
@@ -148,17 +151,18 @@ func Unfair() Scenario {
 	small := 2 * int(limited().Capacity()) / 11
 	return Scenario{
 		Behaviour: limited(), Targets: 1, Rates: []int{small, 10 * small}, Play: (*Stage).unfair,
-		Figures: []Figure{SmallGood, SmallP99, LargeGood, Goodput, ServedP99, ServedTime, Refused, Told, RefusedP99, Late, Failed},
+		Figures: []Figure{SmallGood, SmallP99, LargeGood, Goodput, ServedP99, ServedTime, Refused, Told, RefusedP99, Late, Failed, Learning},
 	}
 }
 
 func (s *Stage) unfair(ctx context.Context) (Figures, error) {
-	p, err := s.play(ctx, overloadFor)
+	p, err := s.play(ctx, learnFor+overloadFor)
 	if err != nil {
 		return nil, err
 	}
-	small, large := p.clients[0], p.clients[1]
-	f := overload(append(append(outcomes{}, small...), large...), limited().Capacity(), limited().Service, patience, p.lasted)
+	from, all := s.pace(learnFor), append(append(outcomes{}, p.clients[0]...), p.clients[1]...)
+	f := overload(all, limited().Capacity(), limited().Service, patience, from, p.lasted)
+	small, large := p.clients[0].due(from, p.lasted), p.clients[1].due(from, p.lasted)
 	maps.Copy(f, Figures{
 		SmallGood: success(small, patience), SmallP99: small.served().millis(0.99), LargeGood: success(large, patience),
 	})

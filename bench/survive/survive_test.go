@@ -29,7 +29,7 @@ func TestGoodputCountsOnlyAnswersThatCameInTime(t *testing.T) {
 	add(30, load.Outcome{Took: 3 * ms, Status: 503})                   // told nothing
 	add(10, load.Outcome{Took: 3 * ms, Status: 502, RetryAfter: true}) // not a refusal but a failure told as one
 	add(45, load.Outcome{Took: time.Second, Status: 0})                // no answer
-	f := overload(o, 100, 50*ms, time.Second, time.Second)
+	f := overload(o, 100, 50*ms, time.Second, 0, time.Second)
 	for name, want := range map[Figure]float64{
 		Goodput: 0.9, ServedP50: 50, ServedP99: 2000, ServedTime: 40, Refused: 40, Told: 60, RefusedP50: 1, RefusedP99: 3, Late: 4, Failed: 45,
 	} {
@@ -43,7 +43,7 @@ func TestGoodputCountsOnlyAnswersThatCameInTime(t *testing.T) {
 }
 
 func TestWithoutRefusalsNothingIsSaidAboutThem(t *testing.T) {
-	f := overload(outcomes{{Took: 50 * ms, Status: 200}}, 1, 50*ms, time.Second, time.Second)
+	f := overload(outcomes{{Took: 50 * ms, Status: 200}}, 1, 50*ms, time.Second, 0, time.Second)
 	if !math.IsNaN(f[Told]) || !math.IsNaN(f[RefusedP99]) || f[Refused] != 0 || f[Goodput] != 1 {
 		t.Error(f)
 	}
