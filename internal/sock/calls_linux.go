@@ -49,6 +49,7 @@ func (c *Conn) writeCall(fd uintptr) bool {
 			return true
 		default:
 			t.n += int(n)
+			c.wrote()
 		}
 	}
 	return true

@@ -317,7 +317,7 @@ func (c *Conn) lookForEnd() {
 
 // checkGone is called by the sweeper.
 func (c *Conn) checkGone(at int64) {
-	if c.looks.within.Load() > 0 {
+	if c.looks.unsettled() {
 		c.checkAcks(at)
 	}
 	c.lookForEnd()

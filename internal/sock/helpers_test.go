@@ -27,7 +27,7 @@ func pair(t *testing.T, s *Sweeper, onGone func()) (*Conn, *net.TCPConn) {
 	return c, far
 }
 
-func tcp(t *testing.T) (near, far *net.TCPConn) {
+func tcp(t testing.TB) (near, far *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

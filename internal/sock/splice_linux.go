@@ -76,6 +76,7 @@ func Splice(dst, src *Conn, limit int64, patience, dstPatience time.Duration) (n
 			return n, true, err
 		}
 		p.held -= sent
+		dst.wrote()
 	}
 	pipes.Put(p)
 	return n, false, nil

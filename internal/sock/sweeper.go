@@ -114,7 +114,7 @@ func (s *Sweeper) sweep(now int64, lookForGone bool) {
 		case at < soonest:
 			soonest = at
 		}
-		if lookForGone && (c.unassured() || c.looks.within.Load() > 0 || (c.serving.Load()&1 == 1 && c.onGone != nil)) {
+		if lookForGone && (c.unassured() || c.looks.unsettled() || (c.serving.Load()&1 == 1 && c.onGone != nil)) {
 			looked = append(looked, c)
 		}
 	}
