@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"strings"
 	"testing"
 	"time"
@@ -137,9 +138,9 @@ func TestWhatWasDueIsSentAlsoWhenTheLoopCameTooLate(t *testing.T) {
 }
 
 func TestOutcomesTellHowEachRequestEnded(t *testing.T) {
-	n := 0
-	addr := answering(t, func(conn net.Conn) { // one connection: one request after the other
-		switch n++; n % 3 {
+	var n atomic.Int64
+	addr := answering(t, func(conn net.Conn) { // one request after the other, on one connection at a time
+		switch n.Add(1) % 3 {
 		case 0:
 			_, _ = io.WriteString(conn, "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 5\r\n\r\nbusy\n")
 		case 1:
