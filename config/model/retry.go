@@ -33,7 +33,7 @@ func (r *Retry) SetDefaults() {
 // Hedge asks a second target while the first one has not answered, takes what comes first and cancels the other. Only
 // requests that may be repeated are hedged, and none while the upstream is at its limit.
 type Hedge struct {
-	After time.Duration `yaml:"after" min:"0s" max:"1m" doc:"Without an answer. 0: what 95 % of the answers have taken lately."`
+	After time.Duration `yaml:"after" min:"0s" max:"1m" doc:"Without an answer. 0: half as long again as 95 % of the answers have taken lately."`
 	Extra int           `yaml:"max_extra_percent" min:"1" max:"100" doc:"Most second requests, of the requests of the last ten seconds."`
 }
 

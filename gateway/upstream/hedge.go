@@ -47,7 +47,7 @@ func (h *hedging) status(now time.Duration) *HedgeStatus {
 		return nil
 	}
 	s := &HedgeStatus{
-		AfterMS: h.hedge.Delay().Seconds() * 1000, Why: "95 % of the answers came within it lately",
+		AfterMS: h.hedge.Delay().Seconds() * 1000, Why: "95 % of the answers came within two thirds of it lately",
 		Left: h.hedge.Left(now), Sent: h.sent.Value(), Won: h.won.Value(),
 	}
 	switch {

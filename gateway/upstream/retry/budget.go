@@ -75,6 +75,9 @@ const (
 	smallest  = 64 * time.Microsecond
 	// hedgeQuantile is the share of requests that is quicker than the delay.
 	hedgeQuantile = 0.95
+	// hedgeMargin is how much longer than that is waited: what is only just slower comes by itself, and would use up what there
+	// is for those that are stuck.
+	hedgeMargin = 1.5
 	// HedgeShare is how much extra load is usual.
 	HedgeShare = 0.05
 	// hedgeEvery is how often the delay is reckoned anew, and hedgeKeep how much of what was counted stays each time.
@@ -143,5 +146,5 @@ func (h *Hedge) reckon() {
 	}
 	below := 0.0
 	i := slices.IndexFunc(h.decayed[:], func(n float64) bool { below += n; return below >= hedgeQuantile*sum })
-	h.delay.Store(int64(float64(smallest) * math.Exp2(float64(max(i, 0))/perDouble)))
+	h.delay.Store(int64(hedgeMargin * float64(smallest) * math.Exp2(float64(max(i, 0))/perDouble)))
 }
