@@ -33,6 +33,8 @@ const (
 	// tested, and mostHeld how many requests are held back by a test at most.
 	staying  = 3
 	mostHeld = 300
+	// longTest is how long a test and the latency of one answer may be.
+	longTest = 10 * time.Second
 	// testPatience is how long a request waits that is held back: nobody is to be refused for the sake of finding out.
 	testPatience = 30 * time.Second
 	// quick is up to which latency it is found out how quick the upstream is when nobody waits, once it has come to that: for a
@@ -95,7 +97,7 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 	case waiting && e.signs.waits < turning:
 		e.signs.waits++
 		e.signs.crowd = max(n, e.signs.crowd)
-	case waiting && same && e.signs.stays == staying:
+	case waiting && same && e.signs.stays >= staying && e.testable(t, age):
 		e.test(now, mean)
 		return
 	case waiting && n > crowded*e.signs.crowd+chance*math.Sqrt(e.signs.crowd):
@@ -120,6 +122,11 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 		e.blur += (noise - e.blur) * baseUp
 	}
 	e.why = Free
+}
+
+// testable reports whether a test would be over soon: those who are held back would wait in vain for one that takes longer.
+func (e *estimate) testable(t totals, age time.Duration) bool {
+	return inMicroseconds(e.last) <= longTest && float64(t.good)/age.Seconds()*longTest.Seconds() >= 2*leastSamples
 }
 
 // test begins to find out what it means that answers take long while the same number are under way: fewer are let through for

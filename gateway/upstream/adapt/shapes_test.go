@@ -132,6 +132,15 @@ func TestSlownessIsNoOverload(t *testing.T) {
 				return 150
 			}, func(time.Duration) time.Duration { return 50 * time.Millisecond },
 		},
+		"a service that answers now and then, and becomes ten times slower": {
+			func(time.Duration) float64 { return 2 },
+			func(now time.Duration) time.Duration {
+				if now > 20*second {
+					return 10 * second
+				}
+				return second
+			},
+		},
 		"a service that answers now and then": {
 			func(time.Duration) float64 { return .5 }, func(time.Duration) time.Duration { return 3 * second },
 		},
