@@ -108,7 +108,9 @@ func plausible(t *testing.T, c task, turn turn) {
 			t.Errorf("%s, %s: %s is %v, which is less than %v", c.id, turn.kind, m, v, least)
 		}
 	}
-	if v, ok := turn.sample[metric(survive.Goodput)]; ok && (v <= 0 || v > 1.2) {
-		t.Errorf("%s, %s: goodput is %v times the capacity", c.id, turn.kind, v)
+	goodput, ok := turn.sample[metric(survive.Goodput)]
+	before := turn.sample[metric(survive.Learning)] // in so short a form nothing is found out yet
+	if ok && (goodput < 0 || goodput > 1.2 || before <= 0) {
+		t.Errorf("%s, %s: goodput is %v times the capacity, and %v before", c.id, turn.kind, goodput, before)
 	}
 }
