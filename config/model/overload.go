@@ -15,7 +15,7 @@ type Concurrency struct {
 
 // SetDefaults gives the limit its defaults.
 func (c *Concurrency) SetDefaults() {
-	*c = Concurrency{Mode: "auto", Min: 1, Max: 65536, Queue: 1024}
+	*c = Concurrency{Mode: "off", Min: 1, Max: 65536, Queue: 1024}
 }
 
 // FromScalar reads a mode written alone.

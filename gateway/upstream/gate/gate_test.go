@@ -23,6 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func document(change func(*model.Upstream)) *model.Upstream {
 	var m model.Upstream
 	m.SetDefaults()
+	m.Concurrency.Mode = "auto"
 	if change != nil {
 		change(&m)
 	}
