@@ -198,31 +198,38 @@ func (a *attempt) hold() error {
 		!r.rules.Repeats(x.Request.Method, hasKey(x)) {
 		return nil
 	}
-	if _, held := b.Reader.(*bytes.Reader); !held {
-		if x.Request.Expect {
-			x.Request.Expect = false
-			var none exchange.Header
-			if err := x.Wire.Inform(x, 100, &none); err != nil {
-				return &exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: err}
-			}
-		}
-		if x.Cancel != nil {
-			x.Cancel.Guard(x.Wire) // a client that does not send must not outlast the exchange's time
-			defer x.Cancel.Guard(nil)
-		}
-		a.held = make([]byte, b.Length)
-		if _, err := io.ReadFull(b.Reader, a.held); err != nil {
-			return err
-		}
-		if err := end(b.Reader); err != nil {
-			return err
-		}
-		b.Reader = bytes.NewReader(a.held)
+	if whole, ok := b.Reader.(*bytes.Reader); ok { // in memory: a policy, or the fallback, has read it
+		a.held = whole
+		b.Reader = a.body()
 		return nil
 	}
-	whole, err := io.ReadAll(b.Reader) // in memory: a policy has read it
-	a.held, b.Reader = whole, bytes.NewReader(whole)
-	return err
+	if x.Request.Expect {
+		x.Request.Expect = false
+		var none exchange.Header
+		if err := x.Wire.Inform(x, 100, &none); err != nil {
+			return &exchange.Error{Code: exchange.ClientGone, Source: exchange.FromClient, Cause: err}
+		}
+	}
+	if x.Cancel != nil {
+		x.Cancel.Guard(x.Wire) // a client that does not send must not outlast the exchange's time
+		defer x.Cancel.Guard(nil)
+	}
+	whole := make([]byte, b.Length)
+	if _, err := io.ReadFull(b.Reader, whole); err != nil {
+		return err
+	}
+	if err := end(b.Reader); err != nil {
+		return err
+	}
+	a.held = bytes.NewReader(whole)
+	b.Reader = a.body()
+	return nil
+}
+
+// body returns the body that is held, from its beginning.
+func (a *attempt) body() *bytes.Reader {
+	r := *a.held // which shares the bytes and not the place
+	return &r
 }
 
 // end reads the end of a body of which every byte was read, and with it its trailer section.
@@ -274,7 +281,7 @@ func (a *attempt) rewind(replied bool) {
 	a.call, a.shared, a.overH2, a.whole = nil, nil, false, false
 	x.Usage.RequestBytes = 0 // counted again as it is sent
 	if a.held != nil {
-		x.Request.Body.Reader = bytes.NewReader(a.held)
+		x.Request.Body.Reader = a.body()
 	}
 }
 

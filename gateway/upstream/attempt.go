@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
@@ -20,7 +21,7 @@ type attempt struct {
 	target   *target
 	tried    *balance.Tried // nil: nobody yet
 	number   int            // of targets asked, the same one twice counted twice
-	held     []byte         // the request's body, if it may have to be sent again
+	held     *bytes.Reader  // the request's body from its beginning, if it may have to be sent again; nil: it is not kept
 	run      *run           // of a race; nil: it is none
 	once     bool           // there is one attempt only
 	call     *h1.Call

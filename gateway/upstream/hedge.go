@@ -1,7 +1,8 @@
 package upstream
 
 import (
-	"bytes"
+	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -153,7 +154,7 @@ func (r *race) begin(i int, a *attempt) {
 	one.copy.Cancel, one.copy.Wire = &one.cancel, alone{a.x.Wire}
 	one.copy.Usage.Attempts = 0
 	if a.held != nil {
-		one.copy.Request.Body.Reader = bytes.NewReader(a.held)
+		one.copy.Request.Body.Reader = a.body()
 	}
 	one.attempt = attempt{upstream: a.upstream, x: &one.copy, began: a.upstream.env.Clock.Now(), held: a.held, run: one}
 	if i > 0 {
@@ -164,9 +165,19 @@ func (r *race) begin(i int, a *attempt) {
 		}
 	}
 	go func() {
+		defer func() { r.ended <- one }()
+		defer one.contain()
 		one.call, one.err = one.tries()
-		r.ended <- one
 	}()
+}
+
+// contain turns a panic into an error: what is wrong with one exchange must not end the gateway.
+func (one *run) contain() {
+	if fault := recover(); fault != nil {
+		one.upstream.env.Log.Error("an exchange panicked", "id", one.x.ID, "panic", fault, "stack", string(debug.Stack()))
+		one.call = nil
+		one.err = &exchange.Error{Code: exchange.Internal, Source: exchange.FromGateway, Cause: fmt.Errorf("panic: %v", fault)}
+	}
 }
 
 // discard ends what the run has led to.
@@ -189,7 +200,7 @@ func (r *race) finish(a *attempt, best *run, running int) (Call, error) {
 	if best != first {
 		u.hedging.won.Inc(x.Shard)
 	}
-	h := &hedged{race: r, best: best, running: running}
+	h := &hedged{race: r, best: best, running: running, guarded: x.Cancel}
 	if running > 0 {
 		other := first
 		if best == first {
@@ -225,10 +236,14 @@ type hedged struct {
 	race    *race
 	best    *run
 	running int
+	guarded *exchange.Canceler // whose interruptions reach the race; nil: nobody's
 }
 
 // Close implements Call. It waits for the run that was ended, since that may still look at the request.
 func (h *hedged) Close() {
+	if c := h.guarded; c != nil {
+		c.Guard(nil)
+	}
 	h.best.discard()
 	for ; h.running > 0; h.running-- {
 		(<-h.race.ended).discard()

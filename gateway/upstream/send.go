@@ -11,8 +11,8 @@ import (
 type Call interface{ Close() }
 
 // Send asks a target and fills x.Reply up to its head; the body is read from it afterwards. Close the call at the end of
-// the exchange. The error is always an *exchange.Error, and then there is no call; nor is there one when the upstream's
-// fallback has answered by itself.
+// the exchange. The error is an *exchange.Error or that of reading the request's body, and then there is no call; nor is there
+// one when the upstream's fallback has answered by itself.
 //
 // Before its first attempt an exchange passes the gate: breaker, then limiter. Its place is given back with the head of the
 // answer.

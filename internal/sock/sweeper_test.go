@@ -14,10 +14,17 @@ import (
 
 // unconnected returns a connection of which only the deadline matters.
 func unconnected(s *Sweeper) *Conn {
-	c := &Conn{tcp: new(net.TCPConn), sweeper: s}
+	c := &Conn{tcp: new(net.TCPConn), raw: noSocket{}, sweeper: s}
 	s.add(c)
 	return c
 }
+
+// noSocket is the descriptor of a connection without one: every call fails, as on one that was closed.
+type noSocket struct{}
+
+func (noSocket) Control(func(uintptr)) error    { return net.ErrClosed }
+func (noSocket) Read(func(uintptr) bool) error  { return net.ErrClosed }
+func (noSocket) Write(func(uintptr) bool) error { return net.ErrClosed }
 
 // bubble runs f beside a running sweeper, in a time of their own.
 func bubble(t *testing.T, f func(s *Sweeper)) {
