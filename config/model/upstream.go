@@ -131,7 +131,7 @@ func (s *Sticky) SetDefaults() { s.Cookie, s.SameSite = "headgate", "lax" }
 
 // Pool says which connections to the service are kept.
 type Pool struct {
-	IdlePerTarget int           `yaml:"idle_per_target" min:"0" max:"65536" doc:"Idle connections kept for each target."`
+	IdlePerTarget int           `yaml:"idle_per_target" min:"0" max:"65536" doc:"Idle connections kept for each target, over either version of HTTP."`
 	IdleTotal     int           `yaml:"idle_total" min:"0" max:"1048576" doc:"Idle connections kept for all targets together."`
 	IdleTimeout   time.Duration `yaml:"idle_timeout" min:"100ms" max:"1h" doc:"How long one is kept; below the service's own keep-alive time. Where a target says that it keeps them for less, less."`
 	MaxAge        time.Duration `yaml:"max_age" min:"0s" max:"168h" doc:"A connection is not used again after it, give or take a tenth. 0: no limit."`

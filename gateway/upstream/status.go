@@ -36,6 +36,7 @@ type TargetStatus struct {
 	Protocol  string  `json:"protocol"`                 // h1, h2 or tcp; auto: not known yet
 	TLS       string  `json:"tls"`                      // off, verified, or insecure: certificates are not verified
 	H2Conns   int     `json:"h2_connections,omitempty"` // open
+	H2Idle    int     `json:"h2_idle,omitempty"`        // those without a request
 	H2Streams int     `json:"h2_streams,omitempty"`     // requests on them
 	LatencyMS float64 `json:"latency_ms"`               // remembered, as the balancer sees it
 	Failing   float64 `json:"failing"`                  // share of requests that fail lately
@@ -80,7 +81,8 @@ func (u *Upstream) Status() Status {
 // transport says how a target is spoken to.
 func (t *target) transport(ts *TargetStatus, id *pool.Identity) {
 	p := t.pool.Load().Status()
-	ts.Idle, ts.Protocol, ts.TLS, ts.H2Conns, ts.H2Streams = p.Idle, p.Protocol, "off", p.H2Conns, p.H2Streams
+	ts.Idle, ts.Protocol, ts.TLS = p.Idle, p.Protocol, "off"
+	ts.H2Conns, ts.H2Idle, ts.H2Streams = p.H2Conns, p.IdleH2, p.H2Streams
 	ts.Pool = p
 	switch {
 	case t.end.Secure && id.Insecure():
@@ -105,9 +107,11 @@ func (u *Upstream) collect(emit metric.Emit) {
 		labels := []metric.Label{{Name: "upstream", Value: u.Name}, {Name: "target", Value: t.Address}}
 		emit("headgate_target_available", "Whether a target takes requests.", metric.TypeGauge, boolean(t.State == "available"), labels...)
 		emit("headgate_target_in_flight", "Requests waiting for a target's answer.", metric.TypeGauge, float64(t.InFlight), labels...)
-		emit("headgate_target_idle_connections", "Idle connections kept to a target.", metric.TypeGauge, float64(t.Idle), labels...)
+		emit("headgate_target_idle_connections", "Idle connections over HTTP/1.1 kept to a target.", metric.TypeGauge, float64(t.Idle), labels...)
 		emit("headgate_target_h2_connections", "Connections over HTTP/2 that are open to a target.",
 			metric.TypeGauge, float64(t.H2Conns), labels...)
+		emit("headgate_target_h2_idle_connections", "Connections over HTTP/2 to a target that have no request.",
+			metric.TypeGauge, float64(t.H2Idle), labels...)
 		emit("headgate_target_h2_streams", "Requests on connections over HTTP/2 to a target.",
 			metric.TypeGauge, float64(t.H2Streams), labels...)
 		emit("headgate_target_insecure", "Whether a target's certificate is not verified although it is spoken to over TLS.",

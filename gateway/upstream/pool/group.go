@@ -31,17 +31,19 @@ type Settings struct {
 	Dial   Dial           // nil: TCP
 }
 
-// Group is the pools of an upstream's targets: what they share is the number of idle connections.
+// Group is the pools of an upstream's targets: what they share is the number of idle connections, over either version of HTTP.
 type Group struct {
 	settings Settings
 	idle     budget
+	mu       sync.Mutex
+	muxes    map[*mux]struct{} // of all targets over HTTP/2
 	// Observed when a connection is opened. They are made with the first one, since most upstreams have no handshakes.
 	connects, handshakes func() *metric.Histogram
 }
 
 // NewGroup returns the group of an upstream whose targets have no pools yet.
 func NewGroup(s Settings) *Group {
-	g := &Group{settings: s}
+	g := &Group{settings: s, muxes: map[*mux]struct{}{}}
 	if s.Random == nil {
 		g.settings.Random = rand.Float64
 	}

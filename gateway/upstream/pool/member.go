@@ -18,6 +18,8 @@ type member struct {
 	calls    atomic.Uint64 // that it was given to
 	draining atomic.Bool   // it takes no more calls, and ends with the last one that it has
 	why      atomic.Uint32 // the cause, where we have ended it
+	place    place         // among those that are idle
+	looked   time.Duration // since when it was idle at the last look; of Tidy alone
 }
 
 // begin begins HTTP/2 on an open connection.
@@ -65,6 +67,7 @@ func (c *member) drain(why cause) {
 	c.why.CompareAndSwap(0, uint32(why))
 	c.draining.Store(true)
 	c.mux.part(c)
+	c.unrest(true)
 	if c.Open() == 0 {
 		c.Retire()
 	}
@@ -94,11 +97,13 @@ func (c *member) Free(conn *client.Conn) {
 			m.serve()
 			m.mu.Unlock()
 		}
+		c.rest()
 	}
 }
 
 // Leaving implements client.Owner. Those who wait get another connection.
 func (c *member) Leaving(*client.Conn) {
+	c.unrest(true)
 	r := c.mux.pool.record
 	if why := cause(c.why.Load()); why != causeNone {
 		r.closed[why].Add(1)
@@ -144,7 +149,10 @@ func (m *mux) load() (conns, calls int) {
 
 // lacks reports whether there are fewer free places than wanted, and there may be another connection.
 func (m *mux) lacks(want int) bool {
-	limit := m.pool.group.settings.HTTP2.Connections
+	limit, kept := m.pool.group.settings.HTTP2.Connections, &m.pool.group.settings.Pool
+	if kept.IdlePerTarget == 0 || kept.IdleTotal == 0 {
+		return false
+	}
 	if m.spoken.Load() == spokenUnknown {
 		limit = 1
 	}

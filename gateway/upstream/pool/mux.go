@@ -23,6 +23,7 @@ type mux struct {
 	conns   atomic.Pointer[[]*member]
 	waiting atomic.Int32 // len(queue), for those who only want to know whether it is worth the lock
 	spoken  atomic.Uint32
+	resting budget // places of those that are idle, or were a moment ago
 
 	mu     sync.Mutex // for what follows, and for replacing conns
 	queue  []*waiter
@@ -63,6 +64,7 @@ func (w *waiter) Interrupt() {
 func newMux(p *Pool) *mux {
 	h2, plan := &p.group.settings.HTTP2, p.plan
 	m := &mux{pool: p}
+	m.resting.limit = int64(p.group.settings.Pool.IdlePerTarget)
 	m.terms = client.Terms{
 		Streams: h2.Streams, Head: plan.Limits.Head, Fields: plan.Limits.Fields, Idle: plan.Idle,
 		Ping: h2.Ping, PingTimeout: h2.PingTimeout, Clock: p.group.settings.Clock,
@@ -75,6 +77,7 @@ func newMux(p *Pool) *mux {
 		m.spoken.Store(spokenH2)
 	}
 	m.conns.Store(new([]*member))
+	p.group.enrol(m)
 	return m
 }
 
@@ -228,9 +231,12 @@ func (m *mux) dial() {
 		c, err = m.begin(ctx, o.Conn)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.dials--
 	m.opened(c, o, err)
+	m.mu.Unlock()
+	if c != nil {
+		c.rest() // nobody may be there any more
+	}
 }
 
 // connect opens a connection ahead. It is the caller's business what becomes of an error, unless somebody waits.
@@ -241,7 +247,7 @@ func (m *mux) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return m.adopt(ctx, o.Conn)
+	return m.adopt(ctx, o.Conn, true)
 }
 
 // opened gives what was opened to those who wait. The lock is held.
@@ -275,13 +281,11 @@ func (m *mux) isH2(o Opened) bool {
 	return m.pool.version == H2 || o.ALPN == ALPNH2
 }
 
-// adopt takes over a connection that was opened for HTTP/1.1 and agreed on HTTP/2.
-func (m *mux) adopt(ctx context.Context, sc *sock.Conn) error {
+// adopt takes over a connection that was opened for HTTP/1.1 and agreed on HTTP/2. ahead: nobody is about to use it.
+func (m *mux) adopt(ctx context.Context, sc *sock.Conn, ahead bool) error {
 	ctx, cancel := context.WithTimeout(ctx, m.pool.group.settings.Connect)
 	defer cancel()
 	c, err := m.begin(ctx, sc)
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	switch {
 	case errors.Is(err, client.ErrLeft): // another one is opened for who asks
 		m.spoken.Store(spokenH2)
@@ -289,8 +293,13 @@ func (m *mux) adopt(ctx context.Context, sc *sock.Conn) error {
 	case err != nil:
 		return err
 	}
+	m.mu.Lock()
 	m.add(c)
 	m.serve()
+	m.mu.Unlock()
+	if ahead {
+		c.rest()
+	}
 	return nil
 }
 
@@ -323,12 +332,15 @@ func (m *mux) tidy(a ages) {
 			c.drain(causeAge)
 		case c.Open() == 0 && c.Idle() < a.oldest:
 			c.retire(causeIdle)
+		default:
+			c.look()
 		}
 	}
 }
 
 // close ends every connection after its last call.
 func (m *mux) close() {
+	m.pool.group.release(m)
 	m.mu.Lock()
 	m.closed = true
 	conns := *m.conns.Load()

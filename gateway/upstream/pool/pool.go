@@ -210,7 +210,7 @@ func (p *Pool) Dial(x *exchange.Exchange) (*h1.Conn, error) {
 			p.mux.spoken.Store(spokenH2)
 			return nil, nil
 		}
-		err = p.mux.adopt(x.Context(), o.Conn)
+		err = p.mux.adopt(x.Context(), o.Conn, false)
 		if err == nil {
 			return nil, nil
 		}

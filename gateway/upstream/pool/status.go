@@ -10,6 +10,7 @@ import (
 type Status struct {
 	Protocol  string `json:"-"` // h1, h2 or tcp; auto: not known yet
 	H2Conns   int    `json:"-"` // over HTTP/2, open
+	IdleH2    int    `json:"-"` // those without a request
 	H2Streams int    `json:"-"` // requests on them
 
 	Open     int64             `json:"open"`            // with those that are being opened
@@ -44,6 +45,7 @@ func (p *Pool) Status() Status {
 	case p.mux != nil:
 		s.Protocol = [...]string{spokenUnknown: "auto", spokenH1: "h1", spokenH2: "h2"}[p.mux.spoken.Load()]
 		s.H2Conns, s.H2Streams = p.mux.load()
+		s.IdleH2 = p.mux.idle()
 	}
 	if c.MaxAge != 0 {
 		s.MaxAge = c.MaxAge.String()
@@ -83,6 +85,8 @@ func (p *Pool) whyCold() string {
 		return "with proxy_protocol a connection belongs to one client"
 	case !p.record.ready():
 		return "the target takes no requests"
+	case p.group.idle.tight.Load():
+		return "pool.idle_total is reached"
 	case now < after:
 		return "the target could not be reached; tried again in " + (after - now).Round(time.Second).String()
 	}

@@ -82,11 +82,11 @@ func (p *Pool) preconnect() {
 }
 
 // ahead reports whether connections may be opened ahead: never to a target that takes no requests or has just refused, and
-// never ones that name a client, or that are not kept.
+// never ones that name a client, or that are not kept, and none while others have to make room.
 func (p *Pool) ahead() bool {
 	s := &p.group.settings
-	return s.Pool.Preconnect > 0 && !s.proxied() && !p.end.Raw && int64(s.Sweeper.Coarse()) >= p.record.warm.after.Load() &&
-		p.record.ready()
+	return s.Pool.Preconnect > 0 && !s.proxied() && !p.end.Raw && !p.group.idle.tight.Load() &&
+		int64(s.Sweeper.Coarse()) >= p.record.warm.after.Load() && p.record.ready()
 }
 
 // lacks reports whether the target has fewer idle connections, or over HTTP/2 fewer free places, than are wanted.
@@ -128,7 +128,7 @@ func (p *Pool) open1(ctx context.Context) error {
 		return err
 	}
 	if p.mux != nil && o.ALPN == ALPNH2 {
-		return p.mux.adopt(ctx, o.Conn)
+		return p.mux.adopt(ctx, o.Conn, true)
 	}
 	if p.mux != nil {
 		p.mux.spoken.Store(spokenH1)
