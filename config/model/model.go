@@ -45,7 +45,7 @@ type ListenerLimits struct {
 	Body                  size.Bytes    `yaml:"body" doc:"Request body: 413 above it. 0: no limit."`
 	HeaderTimeout         time.Duration `yaml:"header_timeout" min:"100ms" max:"10m" doc:"From a request's first byte to the end of its head: 408 after it (slowloris)."`
 	IdleTimeout           time.Duration `yaml:"idle_timeout" min:"100ms" max:"24h" doc:"Between two requests of one connection."`
-	BodyTimeout           time.Duration `yaml:"body_timeout" min:"100ms" max:"1h" doc:"Without a byte of a request body whose answer has not begun, or without the client taking a byte of its answer."`
+	BodyTimeout           time.Duration `yaml:"body_timeout" min:"100ms" max:"1h" doc:"Without a byte of a request body whose answer has not begun, or without the client taking a byte of its answer. The body of a gRPC call has timeouts.idle of its upstream instead, if that is asked over HTTP/2."`
 	MinBodyRate           size.Bytes    `yaml:"min_body_rate" doc:"Bytes per second that a request body must bring on average, after the first eight seconds (slow body), until its answer begins; that of a gRPC call may be slower. 0: any."`
 	RequestsPerConnection int           `yaml:"requests_per_connection" min:"0" doc:"Requests until a connection is closed. 0: no limit."`
 	Connections           int           `yaml:"connections" min:"0" doc:"Open connections of this listener; beyond it accepting waits. 0: no limit."`

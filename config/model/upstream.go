@@ -80,7 +80,7 @@ func (t *Target) FromScalar(s string) error {
 type Timeouts struct {
 	Connect  time.Duration `yaml:"connect" min:"10ms" max:"5m" doc:"To open a connection: 502 after it."`
 	Response time.Duration `yaml:"response" min:"10ms" max:"24h" doc:"From the end of the request to the head of the answer: 504 after it."`
-	Idle     time.Duration `yaml:"idle" min:"10ms" max:"24h" doc:"Between two pieces of the answer's body, while none of the request's is sent, either; the answer is aborted after it."`
+	Idle     time.Duration `yaml:"idle" min:"10ms" max:"24h" doc:"Between two pieces of the answer's body, while none of the request's is sent, either; the answer is aborted after it. Of a gRPC call over HTTP/2 also between two pieces of the request before the answer: 408 after it."`
 	Total    time.Duration `yaml:"total" min:"0s" max:"24h" doc:"For the whole exchange with all its attempts, from the request's head to the end of the answer: 504 after it, or an answer that has begun is cut. A connection that is switched, such as a WebSocket, has it for the handshake. 0: no limit of its own."`
 	Header   string        `yaml:"deadline_header" doc:"Header field that tells the service how many milliseconds are left of total, such as X-Request-Timeout-Ms; gRPC services are told by grpc-timeout."`
 }

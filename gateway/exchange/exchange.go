@@ -56,12 +56,18 @@ type Wire interface {
 	Interrupt()
 }
 
-// Patient is what a Wire may be, too.
+// Patient is what a Wire may be, too. How long a request's body may be silent is decided in three steps:
+//
+//   - At first the listener's limits hold: so long without a byte, and a least rate.
+//   - A body of messages, such as that of a gRPC call, comes when its sender has something to say, and its reply may begin with
+//     the last of them. Who sends it on over a connection that it does not hold up says so (Unhurried): then the upstream's
+//     limit takes the place of the listener's, as it does for both sides together later on.
+//   - Once the reply to a request has begun that is still being read (Request.Streaming), its body is one side of a
+//     conversation: a Wire holds it to no time limit at all, and who reads the reply does.
 type Patient interface {
-	// Unhurried says that the request's body is made of messages which come when their sender has something to say: it is not
-	// held to a least rate any more. Once the reply to a request has begun that is still being read (Request.Streaming), its
-	// body is one side of a conversation, and a Wire holds it to no time limit at all.
-	Unhurried()
+	// Unhurried says that the request's body is made of messages: it is held to no least rate any more, and may be without a
+	// byte for idle, while it is waited for. It is called before whoever sends the body on reads it.
+	Unhurried(idle time.Duration)
 }
 
 // ErrSwitched is what Wire.Reply returns when it has sent the head of a reply that switches the connection, and the wire

@@ -1,12 +1,22 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // conversation opens a request whose body goes on while its reply does, over a version of HTTP.
@@ -55,8 +65,100 @@ func (h *house) talking(t *testing.T) []*lasting {
 	return open
 }
 
+// collection is a gRPC client stream: its service says nothing, not even that it answers, before the stream's end.
+type collection struct {
+	name string
+	send func() error // a message
+	last func() error // says that there are no more
+	done func() (total string, err error)
+}
+
+// end ends it in peace and returns how many messages have come, as the service says.
+func (c *collection) end() (total string, err error) {
+	err = c.last()
+	total, failed := c.done()
+	return total, errors.Join(err, failed)
+}
+
+// collect opens one over a version of HTTP, by nothing but that.
+func (h *house) collect(t *testing.T, way string) *collection {
+	t.Helper()
+	c := h.caller(t, way)
+	c.Timeout = 0 // the call is to last
+	from, to := io.Pipe()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/chaos.Chaos/Collect", from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
+	type outcome struct {
+		total string
+		err   error
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		total, err := collected(c.Do(r))
+		_ = from.CloseWithError(fmt.Errorf("it has ended: %w", cmp.Or(err, io.EOF))) // it never fails
+		ended <- outcome{total, err}
+	}()
+	t.Cleanup(func() { cancel(); _ = to.Close(); c.leave() })
+	return &collection{"collection over " + way, func() error { return writeMessage(to, "a message") }, to.Close, func() (string, error) {
+		o := <-ended
+		return o.total, o.err
+	}}
+}
+
+// collected reads what a collection is answered with. The error is that of the call, if it has failed.
+func collected(answer *http.Response, err error) (total string, _ error) {
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	last := answer.Trailer
+	if len(b) < 5 {
+		last = answer.Header
+	}
+	code, bad := strconv.Atoi(last.Get("Grpc-Status"))
+	if err := errors.Join(err, bad); err != nil {
+		return "", err
+	}
+	if code != 0 {
+		return "", grpcstatus.Error(codes.Code(code), last.Get("Grpc-Message"))
+	}
+	var m wrapperspb.StringValue
+	err = proto.Unmarshal(b[min(5, len(b)):], &m)
+	return m.Value, err
+}
+
+// writeMessage writes a message as gRPC frames it.
+func writeMessage(w io.Writer, text string) error {
+	b, err := proto.Marshal(wrapperspb.String(text))
+	if err == nil {
+		_, err = w.Write(append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(b))), b...))
+	}
+	return err
+}
+
+// collecting opens one over each version, and one by gRPC's own client.
+func (h *house) collecting(t *testing.T) (all []*collection) {
+	t.Helper()
+	for _, way := range waysIn {
+		all = append(all, h.collect(t, way))
+	}
+	_, s := h.grpcStream(t, 0)
+	return append(all, &collection{"collection by grpc-go", func() error { return s.SendMsg(wrapperspb.String("a message")) }, s.CloseSend,
+		func() (string, error) {
+			var total wrapperspb.StringValue
+			err := s.RecvMsg(&total)
+			return total.Value, err
+		}})
+}
+
 // Both sides of a stream may be silent for as long as they like, up to timeouts.idle of the upstream: the limits of listeners on
-// request bodies that stand still or trickle are about requests whose answer has not begun.
+// request bodies that stand still or trickle are about requests whose answer has not begun. The messages of a gRPC call come
+// when there is something to say even before: its client may be silent for as long from the very beginning.
 func TestStreamsMayBeSilent(t *testing.T) {
 	t.Parallel()
 	const (
@@ -67,11 +169,20 @@ func TestStreamsMayBeSilent(t *testing.T) {
 	limits := fmt.Sprintf("limits: {body_timeout: %v, min_body_rate: 1KiB}", timeout)
 	s := startServicesBehind(t)
 	h := startHouse(t, doorsWith("${PUBLIC}", ", "+limits, "${SECURE_SETTINGS}", limits), s.places...)
-	open := h.talking(t)
+	open, collections := h.talking(t), h.collecting(t)
 	for _, l := range open {
 		l.must(t, "at first")
 	}
+	say := func() {
+		for _, c := range collections {
+			if err := c.send(); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		}
+	}
+	say()
 	time.Sleep(least + pause) // silence is what is tested
+	say()
 	for range 2 {
 		for _, l := range open {
 			l.must(t, "after a long silence")
@@ -82,6 +193,46 @@ func TestStreamsMayBeSilent(t *testing.T) {
 			t.Errorf("%s: %v", l.name, err)
 		}
 	}
+	for _, c := range collections {
+		if total, err := c.end(); err != nil || total != "2" {
+			t.Errorf("%s: 2 messages were sent, and %q received: %v", c.name, total, err)
+		}
+	}
+}
+
+// A call whose client says nothing, which any client may open, ends by timeouts.idle of the upstream, whatever the listener allows
+// and also where the service has not begun to answer. It is the client's doing: nothing is held against the target.
+func TestSilentCallsEnd(t *testing.T) {
+	t.Parallel()
+	const limits = "limits: {body_timeout: 10m, min_body_rate: 0}"
+	s := startServicesBehind(t)
+	document := strings.Replace(doorsWith("${PUBLIC}", ", "+limits, "${SECURE_SETTINGS}", limits), `grpc: "${G}"`,
+		`grpc: {targets: ["${G}"], timeouts: {idle: 2s, response: 10m}, ejection: {consecutive_failures: 1, max_percent: 100}}`, 1)
+	h := startHouse(t, document, s.places...)
+	silent := append(h.collecting(t), h.collecting(t)...)
+	for n, c := range silent {
+		if n%2 == 1 { // and others have said something first
+			if err := c.send(); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		}
+	}
+	for _, c := range silent {
+		_, err := c.done()
+		if got := grpcstatus.Convert(err); got.Code() != codes.DeadlineExceeded || !strings.Contains(got.Message(), "too slowly") {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	eventually(t, "nothing is under way", func() (bool, string) {
+		for _, u := range h.status(t).Upstreams {
+			for _, one := range u.Targets {
+				if one.State != "available" || one.InFlight != 0 {
+					return false, fmt.Sprintf("%+v", one)
+				}
+			}
+		}
+		return true, ""
+	})
 }
 
 // A reload that changes the upstream that a stream runs through, in whatever way, or takes it out of the document, ends no

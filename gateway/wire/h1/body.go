@@ -46,6 +46,7 @@ type Body struct {
 	seen    time.Duration        // when reading last ended, on the same clock
 	asks    bool                 // the first byte only comes after 100 (Continue), which is not the client's to hurry
 	rate    bool                 // a request's body: it must come fast enough, and must not be larger than allowed
+	leisure bool                 // a request's body is made of messages, which come when they come: idle is all that holds
 	spoken  atomic.Bool          // the reply to a request that is still coming has begun: this is one side of a conversation
 	onEnd   interface{ ended() } // told when the body is complete; may be nil
 	clock   *sock.Sweeper
@@ -232,7 +233,7 @@ func (b *Body) fill(limit int) error {
 // patience returns how long the next byte may take: until the body has made no progress for too long, or until it is
 // slower than the least rate, whichever comes first.
 func (b *Body) patience() time.Duration {
-	if !b.rate || b.limits.MinBodyRate == 0 || b.asks {
+	if !b.rate || b.limits.MinBodyRate == 0 || b.asks || b.leisure {
 		return b.idle
 	}
 	elapsed := b.clock.Coarse() - b.began
@@ -262,7 +263,7 @@ func (b *Body) arrived(err error) error {
 
 // tooSlow holds a request's body to the least rate.
 func (b *Body) tooSlow() error {
-	if !b.rate || b.limits.MinBodyRate == 0 || b.spoken.Load() {
+	if !b.rate || b.limits.MinBodyRate == 0 || b.leisure || b.spoken.Load() {
 		return nil
 	}
 	if elapsed := b.clock.Coarse() - b.began; elapsed > rateGrace && b.got < int64(elapsed.Seconds()*float64(b.limits.MinBodyRate)) {

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"headgate/gateway/exchange"
 	"headgate/internal/sock"
@@ -145,6 +146,9 @@ func (c *conn) Interrupt() {
 	c.woken.Store(true)
 	c.Conn.WakeReader()
 }
+
+// Unhurried implements exchange.Patient. Nobody reads the body yet.
+func (c *conn) Unhurried(idle time.Duration) { c.body.idle, c.body.leisure = idle, true }
 
 // arrived carries the requests that have arrived. It is called by Each, inside of which nothing can be read or closed,
 // and returns whether the connection waits for the next one.
@@ -383,4 +387,7 @@ func (c *conn) refuse(err error) step {
 	return endGently
 }
 
-var _ exchange.Wire = (*conn)(nil)
+var (
+	_ exchange.Wire    = (*conn)(nil)
+	_ exchange.Patient = (*conn)(nil)
+)

@@ -74,7 +74,8 @@ func (c *conn) Reply(x *exchange.Exchange) error {
 		return err
 	}
 	if x.Request.Streaming {
-		c.body.spoken.Store(true) // the next write takes the deadline away that stands
+		c.body.spoken.Store(true)
+		c.Disarm() // who reads the body has armed it, and does so no more
 	}
 	broken := c.broken
 	c.broken, c.reset = true, true // until all of it is written, also if a body's reader panics: never a silently short body

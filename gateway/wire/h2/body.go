@@ -192,7 +192,6 @@ func (b *body) await() error {
 		}
 		switch {
 		case b.wait() || b.buffered > 0 || b.state() != nil:
-		case b.pace.endless(): // since a moment ago
 		case b.s.c.peer.room <= 0: // other streams hold the connection's window: it is not the client's doing
 			b.pace.began = b.pace.seen
 		default:
@@ -231,11 +230,12 @@ func (b *body) gone() error {
 // wait waits for news. It reports whether there were any in time.
 func (b *body) wait() (news bool) {
 	c := b.s.c
-	patience, rate := b.pace.patience(c.server.Sweeper.Coarse(), b.got), b.pace.rate
+	patience := b.pace.patience(c.server.Sweeper.Coarse(), b.got)
+	idle, rate := b.pace.idle, b.pace.rate
 	c.mu.Unlock()
 	news = b.pace.wait(b.canRead, patience)
 	c.mu.Lock()
-	news = news || rate != b.pace.rate // what was waited for does not matter any more
+	news = news || idle != b.pace.idle || rate != b.pace.rate // what was waited for does not matter any more
 	if !b.pace.met(c.server.Sweeper.Coarse(), b.got) && b.buffered == 0 && !b.ended {
 		return false
 	}
@@ -243,22 +243,20 @@ func (b *body) wait() (news bool) {
 }
 
 // Unhurried implements exchange.Patient.
-func (s *stream) Unhurried() {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	s.body.pace.rate = 0
-	s.body.wake() // who waits has reckoned with it
+func (s *stream) Unhurried(idle time.Duration) { s.body.relax(idle) }
+
+// relax holds the body to no least rate any more, and to another time without a byte; 0: to none.
+func (b *body) relax(idle time.Duration) {
+	c := b.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b.pace.idle, b.pace.rate = idle, 0
+	b.wake() // who waits has reckoned with what held
 }
 
 // converse makes the body one side of a conversation: the reply has begun, and how long each side is silent is theirs to say,
 // and timeouts.idle of the upstream.
-func (b *body) converse() {
-	c := b.s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b.pace.idle, b.pace.rate = 0, 0
-	b.wake()
-}
+func (b *body) converse() { b.relax(0) }
 
 // Len returns the length of a body that has come whole, and 0 of one that has not.
 func (b *body) Len() int {
@@ -290,9 +288,6 @@ type pace struct {
 func (p *pace) begin(now, idle time.Duration, rate int64, asks bool) {
 	p.idle, p.rate, p.began, p.seen, p.asks = idle, rate, now, now, asks
 }
-
-// endless reports whether nothing limits how long the body may take.
-func (p *pace) endless() bool { return p.idle == 0 && p.rate == 0 }
 
 // patience returns how long the next byte may take: until there was no progress for too long, or until the body is slower
 // than the least rate, whichever comes first. 0: for ever.

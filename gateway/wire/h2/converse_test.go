@@ -54,26 +54,63 @@ func TestAConversationMayBeSilent(t *testing.T) {
 	}
 }
 
-// What is said to be made of messages may come at any rate, but not stand still.
+// What is said to be made of messages may come at any rate, and may be silent for as long as is said and no longer, whatever the
+// listener allows: also where somebody waits for it already.
 func TestMessagesNeedNotHurry(t *testing.T) {
 	t.Parallel()
-	const most = 300 * time.Millisecond
+	const most, short, long = 2 * time.Second, 3 * time.Second, 30 * time.Second
+	for _, test := range []struct {
+		name string
+		idle time.Duration // without a byte
+		late bool          // it is said when the body is waited for
+		ends string
+	}{
+		{"before", long, false, "200"},
+		{"while it is waited for", long, true, "200"},
+		{"silent for too long", short, false, "408"},
+		{"silent for too long, while it is waited for", short, true, "408"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := dial(t, begin(t, func(x *exchange.Exchange) {
+				unhurried := func() { x.Wire.(exchange.Patient).Unhurried(test.idle) }
+				if !test.late {
+					unhurried()
+					echo(x)
+					return
+				}
+				said := time.AfterFunc(10*time.Millisecond, unhurried)
+				echo(x)
+				said.Stop()
+			}, func(l *h1.Limits) { l.BodyTime, l.MinBodyRate = most, 1<<20 }))
+			p.head(1, false, get(":method", "POST"))
+			if test.ends == "200" {
+				time.Sleep(short) // silence is what is tested
+				p.data(1, true, "x")
+			}
+			a := p.answer(1)
+			if a.status != test.ends || test.ends == "200" && string(a.body) != "x" {
+				t.Errorf("%s %.100q", a.status, a.body)
+			}
+		})
+	}
+}
+
+// Neither does the least rate hold for them.
+func TestMessagesMayTrickle(t *testing.T) {
+	t.Parallel()
 	p := dial(t, begin(t, func(x *exchange.Exchange) {
-		x.Wire.(exchange.Patient).Unhurried()
+		x.Wire.(exchange.Patient).Unhurried(10 * time.Second)
 		echo(x)
-	}, func(l *h1.Limits) { l.BodyTime, l.MinBodyRate = most, 1<<20 }))
+	}, func(l *h1.Limits) { l.BodyTime, l.MinBodyRate = time.Second, 1<<20 }))
 	p.head(1, false, get(":method", "POST"))
 	sent := ""
-	for began := time.Now(); time.Since(began) < rateGrace+2*time.Second; time.Sleep(most / 3) {
+	for began := time.Now(); time.Since(began) < rateGrace+2*time.Second; time.Sleep(time.Second) {
 		p.data(1, false, "x")
 		sent += "x"
 	}
 	p.data(1, true, "")
 	if a := p.answer(1); a.status != "200" || string(a.body) != sent {
 		t.Errorf("%s %.100q", a.status, a.body)
-	}
-	p.head(3, false, get(":method", "POST"))
-	if a := p.answer(3); a.status != "408" {
-		t.Errorf("a message that never comes: %+v", a)
 	}
 }

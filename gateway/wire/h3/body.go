@@ -16,16 +16,16 @@ import (
 // body reads a request's body from its stream, pulled: piece by piece without a copy, or as an io.Reader.
 type body struct {
 	s       *stream
-	left    uint64      // of the DATA frame
-	got     int64       // bytes delivered
-	length  int64       // Content-Length; -1: none
-	err     error       // io.EOF once complete
-	idle    int         // frames in a row that brought nothing
-	closed  bool        // the trailer section has come
-	free    bool        // no message at all: a tunnel's, whose limits are the tunnel's
-	spoken  atomic.Bool // the reply has begun: one side of a conversation, with no time limit
-	leisure bool        // it is not held to the least rate
-	asks    bool        // the first byte only comes after 100 (Continue), which is not the client's to hurry
+	left    uint64        // of the DATA frame
+	got     int64         // bytes delivered
+	length  int64         // Content-Length; -1: none
+	err     error         // io.EOF once complete
+	idle    int           // frames in a row that brought nothing
+	closed  bool          // the trailer section has come
+	free    bool          // no message at all: a tunnel's, whose limits are the tunnel's
+	spoken  atomic.Bool   // the reply has begun: one side of a conversation, with no time limit
+	leisure time.Duration // without a byte, of messages, instead of what the listener allows; 0: they are none
+	asks    bool          // the first byte only comes after 100 (Continue), which is not the client's to hurry
 	began   time.Duration
 	seen    time.Duration
 }
@@ -222,7 +222,10 @@ func (b *body) converse() {
 // slower than the least rate, whichever comes first.
 func (b *body) patience() time.Duration {
 	l := &b.s.limits.Limits
-	if l.MinBodyRate == 0 || b.leisure || b.asks {
+	if b.leisure > 0 {
+		return b.leisure
+	}
+	if l.MinBodyRate == 0 || b.asks {
 		return l.BodyTime
 	}
 	elapsed := b.s.server.Sweeper.Coarse() - b.began
@@ -236,7 +239,7 @@ func (b *body) patience() time.Duration {
 func (b *body) tooSlow() error {
 	rate := b.s.limits.MinBodyRate
 	elapsed := b.s.server.Sweeper.Coarse() - b.began
-	if rate > 0 && !b.leisure && !b.spoken.Load() && elapsed > rateGrace && b.got < int64(elapsed.Seconds()*float64(rate)) {
+	if rate > 0 && b.leisure == 0 && !b.spoken.Load() && elapsed > rateGrace && b.got < int64(elapsed.Seconds()*float64(rate)) {
 		return errSlowBody
 	}
 	return nil

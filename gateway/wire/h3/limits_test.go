@@ -55,6 +55,46 @@ func TestASlowBodyIsGivenUp(t *testing.T) {
 	}
 }
 
+// What is said to be made of messages may be silent for as long as is said and no longer, whatever the listener allows.
+func TestMessagesNeedNotHurry(t *testing.T) {
+	t.Parallel()
+	const long = 10 * time.Second
+	for _, test := range []struct {
+		name   string
+		idle   time.Duration // without a byte
+		status string
+	}{{"for as long as is said", long, "200"}, {"and no longer", 3 * short, "408"}} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			d := open(t, func(x *exchange.Exchange) error {
+				x.Wire.(exchange.Patient).Unhurried(test.idle)
+				b, err := io.ReadAll(x.Request.Body.Reader)
+				var known *exchange.Error
+				switch {
+				case errors.As(err, &known):
+					x.Problem(known.Code, known.Detail)
+				case err != nil:
+					return err
+				default:
+					x.Answer(200, "text/plain", string(b))
+				}
+				return x.Wire.Reply(x)
+			}, limited(func(l *Limits) { l.BodyTime, l.MinBodyRate = short, 1<<20 }))
+			s := d.raw(t).request(slices.Concat(post(), frame(frameData, []byte("one"))), false)
+			if test.status == "200" {
+				time.Sleep(5 * short) // silence is what is tested
+				if _, err := s.Write(frame(frameData, []byte("two"))); err != nil {
+					t.Fatal(err)
+				}
+				_ = s.Close() // it never fails
+			}
+			if got := read(s); got.err != nil || got.status != test.status || test.status == "200" && got.body != "onetwo" {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
 func TestABodyThatIsTooLarge(t *testing.T) {
 	d := open(t, func(x *exchange.Exchange) error {
 		_, err := io.ReadAll(x.Request.Body.Reader)

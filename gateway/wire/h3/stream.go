@@ -253,7 +253,7 @@ func (s *stream) Interrupt() {
 }
 
 // Unhurried implements exchange.Patient. Nobody reads the body yet.
-func (s *stream) Unhurried() { s.body.leisure = true }
+func (s *stream) Unhurried(idle time.Duration) { s.body.leisure = idle }
 
 var (
 	_ exchange.Wire    = (*stream)(nil)

@@ -75,3 +75,27 @@ func TestAReplyEndsWithTheReasonOfItsRequest(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Messages may be as far apart as both sides of a stream may be silent; what is no message is the listener's to hurry.
+func TestWhoseBodyNeedNotHurry(t *testing.T) {
+	c, _ := connect(t, serveH2C(t, echo), terms())
+	for media, leisure := range map[string]bool{
+		"application/grpc": true, "application/grpc+proto": true, "Application/gRPC-web": true, "application/connect+json": true,
+		"application/json": false, "application/connect": false, "application/proto": false, "": false,
+	} {
+		x := ask("POST", "/")
+		x.Request.Header.Set("Content-Type", media)
+		x.Request.Body = slowly("one", "two")
+		call, err := do(t, c, x, &Plan{Scheme: "http", Response: patience, Idle: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := body(x); got != "onetwo" || err != nil {
+			t.Errorf("%q %v", got, err)
+		}
+		if got := x.Wire.(*informs).idle; (got == time.Hour) != leisure || (got == 0) == leisure {
+			t.Errorf("a body of the type %q may be silent for %v", media, got)
+		}
+		call.Close()
+	}
+}

@@ -101,6 +101,7 @@ type informs struct {
 	got  []int
 	link string
 	cut  func()
+	idle time.Duration // that messages may take
 }
 
 func (w *informs) Inform(_ *exchange.Exchange, status int, h *exchange.Header) error {
@@ -111,6 +112,7 @@ func (w *informs) Inform(_ *exchange.Exchange, status int, h *exchange.Header) e
 	return nil
 }
 func (*informs) Reply(*exchange.Exchange) error { return errors.New("nobody there") }
+func (w *informs) Unhurried(idle time.Duration) { w.idle = idle }
 func (w *informs) Interrupt() {
 	if w.cut != nil {
 		w.cut()

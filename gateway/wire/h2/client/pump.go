@@ -158,7 +158,7 @@ func startPump(x *exchange.Exchange, c *Call, body exchange.Body) *pump {
 	*p.kept = (*p.kept)[:0]
 	p.moved.L = &p.mu
 	if w, ok := x.Wire.(exchange.Patient); ok && ofMessages(x.Request.Header.Get("Content-Type")) {
-		w.Unhurried()
+		w.Unhurried(c.plan.Idle) // see there
 	}
 	go p.run(x, body)
 	return p
@@ -356,7 +356,8 @@ func (p *pump) stop() error {
 }
 
 // ofMessages reports whether a body of the type is a stream of messages that need not follow upon each other at once. Towards a
-// target that speaks HTTP/2 a request that is silent holds no connection up.
+// target that speaks HTTP/2 a request that is silent holds no connection up; over HTTP/1.1 it would have one for itself, and the
+// limits of listeners stay.
 func ofMessages(media string) bool {
 	for _, stem := range [...]string{"application/grpc", "application/connect+"} {
 		if len(media) >= len(stem) && exchange.EqualFold(media[:len(stem)], stem) {
