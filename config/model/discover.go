@@ -45,6 +45,7 @@ type DiscoverConsul struct {
 	Tag        string        `yaml:"tag" doc:"Only instances with it."`
 	Datacenter string        `yaml:"datacenter" doc:"Instead of the agent's own."`
 	Token      secret.String `yaml:"token" literal:"never" doc:"Of the ACL, by reference, such as ${env:CONSUL_TOKEN}."`
+	TLS        *DiscoverTLS  `yaml:"tls" doc:"For an agent over https: whom to believe, and who we are."`
 }
 
 // SetDefaults asks the agent of this machine.
@@ -82,5 +83,6 @@ type DiscoverKube struct {
 // DiscoverTLS is how a source is asked over TLS. The files are read for each connection, so that renewed ones are used.
 type DiscoverTLS struct {
 	CA          string       `yaml:"ca" doc:"PEM file of the authorities that are believed. Without one: the system's."`
-	Certificate *Certificate `yaml:"certificate" doc:"The gateway's own, for engines that ask for one."`
+	ServerName  string       `yaml:"server_name" doc:"Name asked for and verified, instead of the address's host."`
+	Certificate *Certificate `yaml:"certificate" doc:"The gateway's own, for those that ask for one."`
 }

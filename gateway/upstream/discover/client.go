@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,6 +15,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"headgate/config/model"
 )
 
 const (
@@ -44,7 +47,19 @@ type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // trust is what files say of TLS. They are read for each connection, so that renewed ones are used, and one that is not
 // there yet keeps nobody from starting.
-type trust struct{ ca, cert, key string }
+type trust struct{ ca, name, cert, key string }
+
+// trustIn returns what the document says; m may be nil.
+func trustIn(m *model.DiscoverTLS) (t trust) {
+	if m == nil {
+		return t
+	}
+	t.ca, t.name = m.CA, m.ServerName
+	if c := m.Certificate; c != nil {
+		t.cert, t.key = c.Cert, c.Key
+	}
+	return t
+}
 
 // newAPI returns a client that dials by dial, which is told the address that stands in base.
 func newAPI(who, base string, dial dialer, t trust) *api {
@@ -90,7 +105,7 @@ func (t trust) terms(address string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	terms := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	terms := &tls.Config{ServerName: cmp.Or(t.name, host), MinVersion: tls.VersionTLS12}
 	if t.ca != "" {
 		text, err := readCredential(t.ca)
 		if err != nil {

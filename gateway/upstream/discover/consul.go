@@ -3,6 +3,7 @@ package discover
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -93,6 +94,9 @@ func (c *consul) ask(ctx context.Context, index uint64) ([]Target, uint64, error
 		r.Header.Set("X-Consul-Token", token)
 	}
 	reply, err := c.client.Do(r)
+	if unknown := new(x509.UnknownAuthorityError); errors.As(err, unknown) {
+		return nil, 0, fmt.Errorf("%w; name the PEM file of the authority in consul.tls.ca", err)
+	}
 	if err != nil {
 		return nil, 0, err
 	}

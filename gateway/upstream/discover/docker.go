@@ -54,13 +54,6 @@ func newDocker(upstream string, m model.DiscoverDocker) *docker {
 		m.Labels = []string{m.Prefix + ".upstream=" + upstream}
 	}
 	d := &docker{is: m, host: thisMachine, every: dockerRound, random: rand.Float64, leaving: map[string]int{}}
-	var t trust
-	if m.TLS != nil {
-		t.ca = m.TLS.CA
-		if c := m.TLS.Certificate; c != nil {
-			t.cert, t.key = c.Cert, c.Key
-		}
-	}
 	if path, ok := strings.CutPrefix(m.Address, "unix://"); ok {
 		d.api = newAPI("docker", "http://docker", func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{Timeout: apiPatience}).DialContext(ctx, "unix", path)
@@ -75,7 +68,7 @@ func newDocker(upstream string, m model.DiscoverDocker) *docker {
 	if u, err := url.Parse(base); err == nil {
 		d.host = u.Hostname()
 	}
-	d.api = newAPI("docker", base, nil, t)
+	d.api = newAPI("docker", base, nil, trustIn(m.TLS))
 	return d
 }
 

@@ -83,8 +83,9 @@ func aboutDNS(m *model.DiscoverDNS) string {
 
 func newConsul(m model.DiscoverConsul) *consul {
 	m.Address = strings.TrimRight(m.Address, "/")
+	dial := (&net.Dialer{Timeout: consulPatience}).DialContext
 	return &consul{is: m, random: rand.Float64, client: &http.Client{
-		Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: consulPatience}).DialContext, MaxIdleConnsPerHost: 1},
+		Transport:     &http.Transport{DialContext: dial, DialTLSContext: trustIn(m.TLS).over(dial), MaxIdleConnsPerHost: 1},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token is the agent's alone
 	}}
 }
@@ -92,6 +93,10 @@ func newConsul(m model.DiscoverConsul) *consul {
 func checkConsul(m *model.DiscoverConsul) error {
 	if strings.ContainsAny(m.Address, "?#@") {
 		return decode.At("consul.address", "%q has more than a host, a port and a path; the token stands in token", m.Address)
+	}
+	if m.TLS != nil && strings.HasPrefix(m.Address, "http://") {
+		return decode.At("consul.tls", "%s is not asked over TLS; write https://host:port (Consul's port for it is 8501), or leave tls out",
+			m.Address)
 	}
 	return nil
 }

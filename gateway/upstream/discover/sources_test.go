@@ -53,6 +53,8 @@ func TestWhatSourcesCannotBe(t *testing.T) {
 		{"docker: {address: 'tcp://h'}", "docker.address", "needs a port; Docker's are 2376"},
 		{"docker: {address: 'https://u:p@h:1'}", "docker.address", "is not a scheme, a host and a port"},
 		{"docker: {tls: {}}", "docker.tls", "is not asked over TLS"},
+		{"consul: {service: s, tls: {ca: c}}", "consul.tls", "Consul's port for it is 8501"},
+		{"consul: {service: s, address: 'https://t@h'}", "consul.address", "the token stands in token"},
 		{"docker: {published: true, network: a}", "docker.network", "leave one of the two out"},
 		{"docker: {labels: ['=a']}", "docker.labels.0", "write KEY or KEY=VALUE"},
 		{"docker: {labels: [" + strings.Repeat("a,", 33) + "]}", "docker.labels", "33 are given; at most 32"},
