@@ -94,11 +94,8 @@ func (c *consul) ask(ctx context.Context, index uint64) ([]Target, uint64, error
 		r.Header.Set("X-Consul-Token", token)
 	}
 	reply, err := c.client.Do(r)
-	if unknown := new(x509.UnknownAuthorityError); errors.As(err, unknown) {
-		return nil, 0, fmt.Errorf("%w; name the PEM file of the authority in consul.tls.ca", err)
-	}
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, advise(err)
 	}
 	defer reply.Body.Close()
 	switch reply.StatusCode {
@@ -173,4 +170,15 @@ func (e *entry) target() (Target, error) {
 	}
 	t.Priority = n
 	return t, nil
+}
+
+// advise says what to write when a certificate is not believed.
+func advise(err error) error {
+	switch {
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return fmt.Errorf("%w; name the PEM file of the authority in consul.tls.ca", err)
+	case errors.As(err, new(x509.HostnameError)):
+		return fmt.Errorf("%w; write a name that it is for into consul.tls.server_name", err)
+	}
+	return err
 }

@@ -122,7 +122,8 @@ func TestAnAgentOverTLSIsAskedAsTheDocumentSays(t *testing.T) {
 		tls  *model.DiscoverTLS
 		says string
 	}{
-		{nil, "name the PEM file of the authority in consul.tls.ca"},
+		{nil, "write a name that it is for into consul.tls.server_name"},
+		{&model.DiscoverTLS{ServerName: "server.dc1.consul"}, "name the PEM file of the authority in consul.tls.ca"},
 		{&model.DiscoverTLS{CA: file("none.pem")}, "none.pem: no such file"},
 		{&model.DiscoverTLS{CA: file("own-key.pem")}, "holds no certificate"},
 		{&model.DiscoverTLS{CA: file("ca.pem")}, "127.0.0.1"},
