@@ -377,6 +377,12 @@ func (p *page) start(c shownCommand) {
 	gateway := len(fields) > 2 && fields[1] == "run"
 	if gateway {
 		p.settle(fields[2])
+		if old := p.gateway; old != nil && old.told { // a reader is slower than a gateway that drains
+			select {
+			case <-old.done:
+			case <-time.After(slow):
+			}
+		}
 	}
 	run := p.launch(p.local(command))
 	if gateway {

@@ -120,10 +120,11 @@ func oneOf(s string, words ...string) error {
 
 // Sticky is a signed cookie that pins a client to a target and, with split, to a variant.
 type Sticky struct {
-	Cookie   string        `yaml:"cookie" pattern:"^[!#$%&'*+.^_|~0-9A-Za-z-]+$" doc:"Its name. Two upstreams cannot have the same."`
-	MaxAge   time.Duration `yaml:"max_age" min:"0s" max:"9600h" doc:"How long the client keeps it, from when it was set. 0: until it is closed."`
-	SameSite string        `yaml:"same_site" oneof:"strict lax none" doc:"Which requests from other sites carry it. Browsers keep none only over TLS."`
-	Key      secret.String `yaml:"key" doc:"Signs it, by reference, such as ${env:STICKY_KEY}: of 32 characters or more, the same on every node. Without it, a key of this node's own, which is made once and kept in HEADGATE_STATE."`
+	Cookie   string          `yaml:"cookie" pattern:"^[!#$%&'*+.^_|~0-9A-Za-z-]+$" doc:"Its name. Two upstreams cannot have the same."`
+	MaxAge   time.Duration   `yaml:"max_age" min:"0s" max:"9600h" doc:"How long the client keeps it, from when it was set. 0: until it is closed."`
+	SameSite string          `yaml:"same_site" oneof:"strict lax none" doc:"Which requests from other sites carry it. Browsers keep none only over TLS."`
+	Key      secret.String   `yaml:"key" doc:"Signs it, by reference, such as ${env:STICKY_KEY}: of 32 characters or more, the same on every node. Without it, a key of this node's own, which is made once and kept in HEADGATE_STATE."`
+	Keys     []secret.String `yaml:"keys" min:"1" max:"4" doc:"Instead of key, while one takes the place of another: the first one signs, all are believed, and a cookie of another one is replaced by one of the first."`
 }
 
 // SetDefaults gives the cookie its defaults.

@@ -14,6 +14,7 @@ import (
 	"headgate/gateway/upstream"
 	"headgate/internal/clock"
 	"headgate/internal/metric"
+	"headgate/internal/secret"
 )
 
 // releases is the building of what stands in front of upstreams or in place of them. What did not change, and leads to the
@@ -145,22 +146,37 @@ func (r *releases) sticky(name string, m *model.Upstream, s release.Service) rel
 		return nil
 	}
 	c := sticky.New(name, m.Sticky)
-	r.live = append(r.live, func() { r.compiler.lendKey(c, name, []byte(m.Sticky.Key.Reveal())) })
+	r.live = append(r.live, func() { r.compiler.lendKeys(c, name, m.Sticky) })
 	return release.NewPinned(c, s, r.env)
 }
 
-// lendKey gives a cookie its key once the document is live: one that is only checked makes none.
-func (c *Compiler) lendKey(cookie *sticky.Cookie, name string, key []byte) {
-	if len(key) == 0 {
-		var err error
-		if key, err = c.options.Sticky.Key(); err != nil {
+// lendKeys gives a cookie its keys once the document is live: one that is only checked makes none.
+func (c *Compiler) lendKeys(cookie *sticky.Cookie, name string, m *model.Sticky) {
+	var keys [][]byte
+	for _, k := range keysOf(m) {
+		keys = append(keys, []byte(k.Reveal()))
+	}
+	if len(keys) == 0 {
+		own, err := c.options.Sticky.Key()
+		if err != nil {
 			c.options.Log.Warn("sticky cookies are signed by a key that no other node and no restart knows; "+
 				"set sticky.key, or HEADGATE_STATE to a folder", "upstream", name, "error", err)
 		}
+		if len(own) > 0 {
+			keys = append(keys, own)
+		}
 	}
-	if len(key) > 0 {
-		cookie.Use(key)
+	if len(keys) > 0 {
+		cookie.Use(keys...)
 	}
+}
+
+// keysOf are those that the document names, the one that signs first.
+func keysOf(m *model.Sticky) []secret.String {
+	if !m.Key.Empty() {
+		return []secret.String{m.Key}
+	}
+	return m.Keys
 }
 
 // front is what a route that names the upstream asks in its place; nil: the upstream itself, or nobody.

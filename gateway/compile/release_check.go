@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 
 	"headgate/config/model"
 	"headgate/gateway/exchange"
@@ -53,7 +54,6 @@ func (r *releases) checkSticky(name string, m *model.Upstream, raw bool) {
 	at := func(keys ...string) []string { return append([]string{"upstreams", name, "sticky"}, keys...) }
 	other, taken := r.cookies[m.Sticky.Cookie]
 	r.cookies[m.Sticky.Cookie] = name
-	key := m.Sticky.Key.Reveal()
 	switch {
 	case raw:
 		r.problem("invalid_value", "cookies are a matter of HTTP, and the targets carry bytes; balance by consistent-hash keeps a client "+
@@ -65,9 +65,28 @@ func (r *releases) checkSticky(name string, m *model.Upstream, raw bool) {
 		r.problem("duplicate_name", fmt.Sprintf("the cookie %q pins clients, and cannot name a variant as well; write another name",
 			m.Split.Cookie), "upstreams", name, "split", "cookie")
 	}
-	if !m.Sticky.Key.Empty() && len(key) < sticky.MinKey {
-		r.problem("invalid_value", fmt.Sprintf("the key has %d characters; at least %d are needed, such as those of openssl rand -hex 32",
-			len(key), sticky.MinKey), at("key")...)
+	r.checkKeys(m.Sticky, at)
+}
+
+func (r *releases) checkKeys(m *model.Sticky, at func(...string) []string) {
+	if !m.Key.Empty() && len(m.Keys) > 0 {
+		r.problem("invalid_value", "key and keys exclude each other; of keys the first one signs and all are believed", at("keys")...)
+	}
+	seen := map[string]int{}
+	for i, key := range keysOf(m) {
+		place := at("key")
+		if m.Key.Empty() {
+			place = at("keys", strconv.Itoa(i))
+		}
+		if n := len(key.Reveal()); n < sticky.MinKey {
+			r.problem("invalid_value", fmt.Sprintf("the key has %d characters; at least %d are needed, such as those of openssl rand -hex 32",
+				n, sticky.MinKey), place...)
+		} else if first, twice := seen[key.Reveal()]; twice {
+			r.problem("duplicate_name", fmt.Sprintf("the key is the same as number %d; leave one out, or name the one that is to take its place",
+				first+1), place...)
+		} else {
+			seen[key.Reveal()] = i
+		}
 	}
 }
 

@@ -57,7 +57,7 @@ func NewPinned(c *sticky.Cookie, to Service, e Env) *Pinned {
 	return &Pinned{cookie: c, to: to, pinner: pinnerOf(to), inner: assignerOf(to), random: e.Random}
 }
 
-// Send asks for what the client is pinned to, and pins it anew when somebody else has answered.
+// Send asks for what the client is pinned to, and pins it anew when somebody else has answered, or the key is another one.
 func (p *Pinned) Send(x *exchange.Exchange) (upstream.Call, error) {
 	pin, known := p.cookie.Take(x)
 	if !known {
@@ -75,7 +75,7 @@ func (p *Pinned) Send(x *exchange.Exchange) (upstream.Call, error) {
 	case by != nil:
 		target = by.Pin(x.Usage.Target)
 	}
-	if !known || target != pin.Target {
+	if !known || target != pin.Target || pin.Old {
 		pin.Target = target
 		p.cookie.Set(x, pin)
 	}

@@ -47,11 +47,17 @@ func shops(t *testing.T, name string, n int) (*upstream.Upstream, map[string]*ht
 	return u, servers
 }
 
-func pinned(to Service) *Pinned {
+func pinned(to Service) *Pinned { return pinnedBy(to, "0123456789abcdef0123456789abcdef") }
+
+func pinnedBy(to Service, keys ...string) *Pinned {
 	var m model.Sticky
 	m.SetDefaults()
 	c := sticky.New("shop", &m)
-	c.Use([]byte("0123456789abcdef0123456789abcdef"))
+	var list [][]byte
+	for _, k := range keys {
+		list = append(list, []byte(k))
+	}
+	c.Use(list...)
 	e, _ := newEnv()
 	return NewPinned(c, to, e)
 }
@@ -156,5 +162,22 @@ func TestAClientComesBackToItsVariantAndToTheTargetInIt(t *testing.T) {
 	}
 	if moved == 0 || moved == clients {
 		t.Errorf("%d of %d clients have moved, and half of them should", moved, clients)
+	}
+}
+
+func TestAClientKeepsItsTargetWhenTheKeyIsReplaced(t *testing.T) {
+	u, _ := shops(t, "shop", 4)
+	before, both, after := pinnedBy(u, "the first key"), pinnedBy(u, "the second key", "the first key"), pinnedBy(u, "the second key")
+	for range 10 {
+		b := &browser{t: t}
+		first, _ := b.ask(before)
+		for range 5 {
+			if who, _ := b.ask(both); who != first || b.set != 2 {
+				t.Fatalf("%s answers, not %s; the cookie was set %d times", who, first, b.set)
+			}
+		}
+		if who, _ := b.ask(after); who != first || b.set != 2 {
+			t.Fatalf("without the old key %s answers, not %s; the cookie was set %d times", who, first, b.set)
+		}
 	}
 }

@@ -30,6 +30,7 @@ import (
 type Pin struct {
 	Number uint16 // by which a split assigns it
 	Target uint64 // affinity of the target; 0: none yet
+	Old    bool   // that says so is signed by a key that signs no more: to be set anew
 }
 
 // Cookie reads and sets the cookie of one upstream. Before Use it knows no client.
@@ -38,11 +39,14 @@ type Cookie struct {
 	name       string
 	attributes string // what follows the value
 	lifetime   time.Duration
-	keys       atomic.Pointer[keys]
+	keys       atomic.Pointer[[]*keys] // the first one signs
 }
 
 // MinKey is the fewest characters of a key in the document.
 const MinKey = 32
+
+// maxKeys bounds what a cookie is tried by: one that is forged costs as many tags.
+const maxKeys = 4
 
 const (
 	// version is the first character of a value. A value of another version is none.
@@ -85,16 +89,29 @@ func New(upstream string, m *model.Sticky) *Cookie {
 // Name is the cookie's.
 func (c *Cookie) Name() string { return c.name }
 
-// Use makes the key that of all values from now on; those of another key are not believed any more.
-func (c *Cookie) Use(key []byte) {
-	block, err := aes.NewCipher(derive(key, "block", c.upstream)[:16])
-	if err != nil { // 16 bytes are always a key
-		return
+// Use makes the first key that of all values from now on, and believes those of the others, of which there are at most three.
+// What was signed by any other key is not believed any more.
+func (c *Cookie) Use(list ...[]byte) {
+	var all []*keys
+	for _, key := range list[:min(len(list), maxKeys)] {
+		block, err := aes.NewCipher(derive(key, "block", c.upstream)[:16])
+		if err != nil { // 16 bytes are always a key
+			return
+		}
+		macKey := derive(key, "tag", c.upstream)
+		k := &keys{block: block}
+		k.sealers.New = func() any { return &sealer{mac: hmac.New(sha256.New, macKey)} }
+		all = append(all, k)
 	}
-	macKey := derive(key, "tag", c.upstream)
-	k := &keys{block: block}
-	k.sealers.New = func() any { return &sealer{mac: hmac.New(sha256.New, macKey)} }
-	c.keys.Store(k)
+	c.keys.Store(&all)
+}
+
+// known returns the keys, the one that signs first; none before Use.
+func (c *Cookie) known() []*keys {
+	if all := c.keys.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 // derive makes a key for one purpose.
@@ -116,10 +133,19 @@ func (c *Cookie) Take(x *exchange.Exchange) (p Pin, ok bool) {
 }
 
 func (c *Cookie) read(value string, now time.Time) (p Pin, ok bool) {
-	k := c.keys.Load()
-	if k == nil || len(value) != valueSize || value[0] != version {
+	if len(value) != valueSize || value[0] != version {
 		return p, false
 	}
+	for i, k := range c.known() {
+		if p, ok = k.read(value, now); ok {
+			p.Old = i > 0
+			return p, true
+		}
+	}
+	return p, false
+}
+
+func (k *keys) read(value string, now time.Time) (p Pin, ok bool) {
 	s := k.sealers.Get().(*sealer)
 	defer k.sealers.Put(s)
 	copy(s.text[:], value)
@@ -133,7 +159,7 @@ func (c *Cookie) read(value string, now time.Time) (p Pin, ok bool) {
 	if until := binary.BigEndian.Uint32(s.plain[2:]); until != 0 && now.Unix()/60 >= int64(until) {
 		return p, false
 	}
-	return Pin{binary.BigEndian.Uint16(s.plain[:]), binary.BigEndian.Uint64(s.plain[6:])}, true
+	return Pin{Number: binary.BigEndian.Uint16(s.plain[:]), Target: binary.BigEndian.Uint64(s.plain[6:])}, true
 }
 
 // tag authenticates the encrypted block.
@@ -145,11 +171,11 @@ func (s *sealer) tag() []byte {
 
 // Set adds the field that gives the client a pin to the reply.
 func (c *Cookie) Set(x *exchange.Exchange, p Pin) {
-	k := c.keys.Load()
-	if k == nil {
+	all := c.known()
+	if len(all) == 0 {
 		return
 	}
-	field := c.name + "=" + c.value(k, p, x.Start) + c.attributes
+	field := c.name + "=" + c.value(all[0], p, x.Start) + c.attributes
 	if x.Client.Secure {
 		field += "; Secure"
 	}

@@ -71,7 +71,7 @@ func TestTheFieldSaysHowLongAndToWhomTheCookieIsSent(t *testing.T) {
 		{func(m *model.Sticky) { m.SameSite, m.MaxAge = "none", time.Millisecond }, true, "headgate",
 			"; Path=/; HttpOnly; SameSite=None; Max-Age=1; Secure"},
 	} {
-		field := given(cookie("shop", key, tt.change), Pin{1, 2}, tt.secure)
+		field := given(cookie("shop", key, tt.change), Pin{Number: 1, Target: 2}, tt.secure)
 		value := valueOf(field)
 		if field != tt.name+"="+value+tt.want || len(value) != valueSize {
 			t.Errorf("%s with a value of %d characters, want %s...%s with %d", field, len(value), tt.name, tt.want, valueSize)
@@ -82,7 +82,7 @@ func TestTheFieldSaysHowLongAndToWhomTheCookieIsSent(t *testing.T) {
 func TestWhatWasSetIsRead(t *testing.T) {
 	c := cookie("shop", key, nil)
 	rapid.Check(t, func(t *rapid.T) {
-		want := Pin{rapid.Uint16().Draw(t, "number"), rapid.Uint64().Draw(t, "target")}
+		want := Pin{Number: rapid.Uint16().Draw(t, "number"), Target: rapid.Uint64().Draw(t, "target")}
 		value := valueOf(given(c, want, false))
 		if got, ok := taken(c, value, noon.Add(1000*time.Hour)); !ok || got != want {
 			t.Fatalf("%+v, %v of %+v", got, ok, want)
@@ -100,7 +100,7 @@ func TestWhatWasSetIsRead(t *testing.T) {
 
 func TestWhatIsNotOursIsNotBelieved(t *testing.T) {
 	ours := cookie("shop", key, func(m *model.Sticky) { m.MaxAge = time.Hour })
-	value := valueOf(given(ours, Pin{1, 2}, false))
+	value := valueOf(given(ours, Pin{Number: 1, Target: 2}, false))
 	for name, read := range map[string]func() (Pin, bool){
 		"of another upstream":   func() (Pin, bool) { return taken(cookie("stock", key, nil), value, noon) },
 		"of another key":        func() (Pin, bool) { return taken(cookie("shop", key+"x", nil), value, noon) },
@@ -133,7 +133,7 @@ func next(c byte) string {
 
 func TestTheServiceGetsTheOtherCookiesOnly(t *testing.T) {
 	c := cookie("shop", key, nil)
-	value := valueOf(given(c, Pin{7, 8}, false))
+	value := valueOf(given(c, Pin{Number: 7, Target: 8}, false))
 	for _, tt := range []struct{ sent, want string }{
 		{"headgate=" + value, ""},
 		{"a=1; headgate=" + value + "; b=2", "a=1; b=2"},
@@ -143,7 +143,7 @@ func TestTheServiceGetsTheOtherCookiesOnly(t *testing.T) {
 		x := &exchange.Exchange{Start: noon}
 		x.Request.Header.Add("Cookie", tt.sent)
 		p, ok := c.Take(x)
-		if got := x.Request.Header.Get("Cookie"); !ok || p != (Pin{7, 8}) || got != tt.want {
+		if got := x.Request.Header.Get("Cookie"); !ok || p != (Pin{Number: 7, Target: 8}) || got != tt.want {
 			t.Errorf("of %q the service gets %q, want %q; the pin is %+v, %v", tt.sent, got, tt.want, p, ok)
 		}
 	}
@@ -151,7 +151,7 @@ func TestTheServiceGetsTheOtherCookiesOnly(t *testing.T) {
 
 func TestTheValueTellsNothing(t *testing.T) {
 	c := cookie("shop", key, nil)
-	a, b := valueOf(given(c, Pin{1, 2}, false)), valueOf(given(c, Pin{1, 3}, false))
+	a, b := valueOf(given(c, Pin{Number: 1, Target: 2}, false)), valueOf(given(c, Pin{Number: 1, Target: 3}, false))
 	same := 0
 	for i := range a {
 		if a[i] == b[i] {
@@ -168,7 +168,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector makes pools forget")
 	}
 	c := cookie("shop", key, nil)
-	value := valueOf(given(c, Pin{1, 2}, false))
+	value := valueOf(given(c, Pin{Number: 1, Target: 2}, false))
 	x := &exchange.Exchange{Start: noon}
 	if n := testing.AllocsPerRun(200, func() {
 		x.Request.Header.Reset("")
@@ -183,7 +183,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 
 func BenchmarkTake(b *testing.B) {
 	c := cookie("shop", key, nil)
-	field := "headgate=" + valueOf(given(c, Pin{1, 2}, false))
+	field := "headgate=" + valueOf(given(c, Pin{Number: 1, Target: 2}, false))
 	x := &exchange.Exchange{Start: noon}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -195,7 +195,7 @@ func BenchmarkTake(b *testing.B) {
 
 func FuzzRead(f *testing.F) {
 	c := cookie("shop", key, func(m *model.Sticky) { m.MaxAge = time.Hour })
-	good := valueOf(given(c, Pin{1, 2}, false))
+	good := valueOf(given(c, Pin{Number: 1, Target: 2}, false))
 	for _, seed := range []string{good, "", "1", good[:20], strings.Repeat("A", valueSize), "1" + strings.Repeat("_", valueSize-1)} {
 		f.Add(seed)
 	}
@@ -268,5 +268,39 @@ func TestAKeyThatCannotBeKeptIsUsedAllTheSame(t *testing.T) {
 	}
 	if k, err := NewKeyring("", iotest.ErrReader(errors.New("none left"))).Key(); k != nil || err == nil {
 		t.Errorf("without randomness there is no key, and not %x", k)
+	}
+}
+
+// While one key takes the place of another, every node believes both: first the new one is added behind the old one, then the
+// two change places, then the old one goes. Nobody loses a pin between two of these steps, whatever node it meets.
+func TestAKeyTakesThePlaceOfAnother(t *testing.T) {
+	const before, after = "the key of thirty-two characters", "another one, that is to replace it"
+	using := func(keys ...string) *Cookie {
+		c := cookie("shop", key, nil)
+		var list [][]byte
+		for _, k := range keys {
+			list = append(list, []byte(k))
+		}
+		c.Use(list...)
+		return c
+	}
+	steps := []*Cookie{using(before), using(before, after), using(after, before), using(after)}
+	for i, signs := range steps {
+		value := valueOf(given(signs, Pin{Number: 7, Target: 9}, false))
+		for j := max(i-1, 0); j <= min(i+1, len(steps)-1); j++ { // nodes are a step apart at most
+			got, ok := taken(steps[j], value, noon)
+			if old := i/2 != j/2; !ok || got != (Pin{Number: 7, Target: 9, Old: old}) {
+				t.Errorf("signed in step %d, read in step %d: %+v, %v", i, j, got, ok)
+			}
+		}
+	}
+	if _, ok := taken(steps[3], valueOf(given(steps[1], Pin{}, false)), noon); ok {
+		t.Error("a key that is gone is believed")
+	}
+	many := using("1", "2", "3", "4", "5")
+	for i, want := range []bool{true, true, true, true, false} {
+		if _, ok := taken(many, valueOf(given(using(string(rune('1'+i))), Pin{}, false)), noon); ok != want {
+			t.Errorf("key %d: %v", i+1, ok)
+		}
 	}
 }
