@@ -1,8 +1,8 @@
 package model
 
 // Concurrency bounds how many requests a service works on at one time. auto does nothing while there are no signs of overload:
-// ever more requests under way while answers take ever longer, or refusals and timeouts. Then it finds the limit out from the
-// answers; requests beyond it wait in a short, fair queue, or get 503 upstream_busy with Retry-After.
+// ever more requests under way while answers take ever longer, and quicker ones when it is asked less. Then it finds the limit
+// out from the answers; requests beyond it wait in a short, fair queue, or get 503 upstream_busy with Retry-After.
 type Concurrency struct {
 	Mode     string              `yaml:"mode" oneof:"auto fixed off" doc:"auto finds the limit out; fixed: limit; off: there is none."`
 	Limit    int                 `yaml:"limit" min:"0" max:"65536" doc:"With fixed: requests at one time. With auto: where it begins; 0: without a limit, until there are signs of overload."`
@@ -15,7 +15,7 @@ type Concurrency struct {
 
 // SetDefaults gives the limit its defaults.
 func (c *Concurrency) SetDefaults() {
-	*c = Concurrency{Mode: "off", Min: 1, Max: 65536, Queue: 1024}
+	*c = Concurrency{Mode: "auto", Min: 1, Max: 65536, Queue: 1024}
 }
 
 // FromScalar reads a mode written alone.

@@ -4,8 +4,16 @@
 // Free. As long as there are no signs of overload nothing is limited (free.go): an upstream that is merely slow, asked by many at
 // one time, new, or become ten times slower, is none of a limiter's business. Every epoch the requests under way, their latency
 // and their throughput are compared. When answers take longer and nothing else is wrong, the requests under way grow by as much
-// and then stay (Little's law); when there are ever more of them, the upstream gets more than it can do. Then, or when many
-// are refused or time out, there is a limit: throughput times the latency that was usual before.
+// and then stay (Little's law); when there are ever more of them, or as many clients as there are wait for each other, the
+// upstream may get more than it can do. That is put to a test before anything else follows: for one to four latencies as many as
+// are under way are let through, then half of them, and the others wait; none is refused. If the others are quicker for it and
+// as many are answered as before, they have waited for each other, and there is a limit. If fewer are answered, or they are as slow
+// as before, the upstream is merely slow. Where a test would take more than ten seconds, ever more requests under way are enough.
+//
+// What fails begins no limit: an upstream that refuses what is too much for it is not overloaded, one that hangs or cannot be
+// reached does not get better by being asked less, and requests that hang would hold the places of those that come when it is
+// back. Only when answers are late as well do timeouts show a heap of requests for which nobody waits any longer. A limit under
+// which nearly everything times out is dropped for the same reason.
 //
 // The limit. While it is in force, every release adds its latency to the figures of an epoch; at its end (estimate.go) the
 // latency is compared with the baseline, what the upstream needs when our requests do not wait for each other:
@@ -46,17 +54,14 @@
 // What it is weak at: a service of which fewer than about twenty answers come in a second is judged rarely and by little. It is
 // limited late, and its first latencies are among those that the gateway takes for usual.
 //
-// A bounded number of clients of which each waits for its answer before it asks again keeps as many requests under way as there
-// are clients, which looks like slowness. That is put to a test: for about two latencies a part of the requests is held back,
-// and none of them refused. If the others are quicker for it they have waited for each other. It takes about eight latencies to
-// come to that.
-//
 // What it cannot know: when requests become more and slower together, for different reasons, that looks like overload. Then the
 // limit makes no difference to the latency, which is learned, and it goes.
 //
 // The queue (queue.go) stands in front of the limit, in levels of priority; within a level, consumers take turns by weight
-// (deficit round robin, Shreedhar and Varghese 1995) in a bounded number of flows. Each flow has its own patience in the way of
-// CoDel (RFC 8289, and its use for requests in "Fail at Scale", ACM Queue 2015): a request may wait long if its flow's queue
-// was empty lately, and only shortly in a queue that stands. When the whole queue is full, the longest flow of the lowest
-// priority loses, so that nobody can crowd out others.
+// (deficit round robin, Shreedhar and Varghese 1995) in a bounded number of flows. Each flow has its own patience (patience.go) in
+// the way of CoDel (RFC 8289, and its use for requests in "Fail at Scale", ACM Queue 2015): a request may wait long if its flow's
+// queue was empty lately, and only shortly in a queue that stands. But that begins with two seconds and becomes short only while
+// many are refused all the same: clients that wait for their answers fill a queue to some length and no further, and should be
+// served, late or not; those that do not wait fill any queue, and then a short one serves them better. When the whole queue is
+// full, the longest flow of the lowest priority loses, so that nobody can crowd out others.
 package adapt

@@ -43,6 +43,9 @@ const (
 	// exponent of latency over limit that means queueing (1 would be nothing but queueing, 0 none).
 	halved    = 0.55
 	dependent = 0.5
+	// samePace is which part of the throughput has to be left for it to be the same: an upstream whose requests do not wait for
+	// each other gives half when it is asked half.
+	samePace = 0.7
 	// tick is the unit in which logarithms of latencies are summed up.
 	tick = 1 << 20
 	// sampleShards is how many places the figures of an epoch are spread over.
@@ -51,12 +54,13 @@ const (
 
 // sample is one shard's part of the figures of an epoch.
 type sample struct {
-	good     atomic.Int64 // latencies
-	logs     atomic.Int64 // sum of their logarithms, of microseconds, in units of 1 / tick
-	squares  atomic.Int64 // sum of the squares of the logarithms, in the same units
-	overload atomic.Int64 // refused or timed out
-	ended    atomic.Int64 // of all kinds, since the beginning
-	_        [24]byte
+	good    atomic.Int64 // latencies
+	logs    atomic.Int64 // sum of their logarithms, of microseconds, in units of 1 / tick
+	squares atomic.Int64 // sum of the squares of the logarithms, in the same units
+	refused atomic.Int64
+	late    atomic.Int64 // did not come in time
+	ended   atomic.Int64 // of all kinds, since the beginning
+	_       [16]byte
 }
 
 func (s *sample) add(took time.Duration, o Outcome) {
@@ -66,15 +70,22 @@ func (s *sample) add(took time.Duration, o Outcome) {
 		log := math.Log(max(float64(took)/float64(time.Microsecond), 1))
 		s.logs.Add(int64(log * tick))
 		s.squares.Add(int64(log * log * tick))
-	case Overloaded:
-		s.overload.Add(1)
+	case Refused:
+		s.refused.Add(1)
+	case TimedOut:
+		s.late.Add(1)
 	}
 }
 
 // totals are the figures of an epoch.
-type totals struct{ good, logs, squares, overload int64 }
+type totals struct{ good, logs, squares, refused, late int64 }
 
-func (t totals) count() int64 { return t.good + t.overload }
+func (t totals) count() int64 { return t.good + t.overload() }
+
+// overload is how many were refused or timed out.
+func (t totals) overload() int64 { return t.refused + t.late }
+
+func (t totals) share(n int64) float64 { return float64(n) / float64(max(t.count(), 1)) }
 
 // mean returns the mean logarithm of the latencies and its standard error.
 func (t totals) mean() (mean, deviation float64) {
@@ -83,8 +94,8 @@ func (t totals) mean() (mean, deviation float64) {
 	return mean, math.Sqrt(max(float64(t.squares)/tick/n-mean*mean, 0) / n)
 }
 
-// point is a limit and the latency that it led to.
-type point struct{ limit, latency float64 }
+// point is a limit, the latency that it led to, and how many good answers a second.
+type point struct{ limit, latency, pace float64 }
 
 // depends returns the exponent of latency over limit between two points: 0 when the limit makes no difference, 1 when all that
 // it adds is queueing.
@@ -95,9 +106,15 @@ func (p point) depends(q point) float64 {
 	return (p.latency - q.latency) / math.Log(p.limit/q.limit)
 }
 
+// keeps reports whether about as many were answered as at q: the upstream is as busy as before.
+func (p point) keeps(q point) bool { return p.pace >= samePace*q.pace }
+
+// bounds are the least and the greatest limit, and how many requests a test may hold back.
+type bounds struct{ floor, cap, held float64 }
+
 // estimate is the limit and what it rests on; it is used under a lock. Latencies are logarithms.
 type estimate struct {
-	floor, cap float64
+	bounds     bounds
 	limit      float64
 	base       float64 // of the baseline; 0: not known
 	blur       float64 // standard error of the baseline: of one found with few requests much is forgiven
@@ -105,10 +122,11 @@ type estimate struct {
 	right      float64 // the last limit that was found to be right
 	settled    time.Duration
 	began      time.Duration
-	anchor     point // where shrinking began; limit 0: it does not shrink
-	trial      point // where growing began that will show whether the baseline is one; limit 0: it is
-	descending bool  // it has shown that it is not
-	reached    bool  // the limit was, in this epoch
+	anchor     point         // where shrinking began; limit 0: it does not shrink
+	trial      point         // where growing began that will show whether the baseline is one; limit 0: it is
+	descending bool          // it has shown that it is not
+	reached    bool          // the limit was, in this epoch
+	since      time.Duration // requests that began before teach nothing: they met a heap of others
 	why        Reason
 	phase      phase
 	signs      signs         // of overload, while nothing is limited
@@ -139,6 +157,9 @@ func (e *estimate) due(now time.Duration, samples int64) bool {
 	if e.phase == free {
 		most = freeSamples
 	}
+	if e.phase == trying {
+		most = max(most, int64(e.limit/2))
+	}
 	enough := min(max(int64(e.limit)*samplesPerPlace, leastSamples), most)
 	return age >= e.least() && samples >= enough || age >= longEpoch && samples >= leastSamples
 }
@@ -166,10 +187,12 @@ func (e *estimate) end(now time.Duration, t totals, inFlight int64) {
 	}
 	if reached {
 		e.touched = now
-	} else if now-e.touched >= calm && e.floor < e.cap {
-		e.release()
 	}
-	if e.refused(float64(t.overload)/float64(t.count()), t.count()) {
+	if e.bounds.floor < e.bounds.cap && (t.share(t.late) > mostTolerated || now-e.touched >= calm) {
+		e.release()
+		return
+	}
+	if e.refused(t.share(t.overload()), t.count()) {
 		e.anchor.limit = 0 // refusals say nothing about how latency depends on the limit
 		return
 	}
@@ -182,10 +205,11 @@ func (e *estimate) end(now time.Duration, t totals, inFlight int64) {
 	if e.settled = now + e.settling(); fresh {
 		return // what ends first is what was quick
 	}
-	if e.doubt(mean, noise, reached) || e.descend(point{e.limit, mean}, noise) {
+	p := point{e.limit, mean, float64(t.good) / age.Seconds()}
+	if e.doubt(p, noise, reached) || e.descend(p, noise) {
 		return
 	}
-	e.relearn(noise)
+	e.relearn(p, noise)
 	switch rise := mean - e.base; {
 	case !reached:
 		e.base += rise * baseUp
@@ -194,7 +218,7 @@ func (e *estimate) end(now time.Duration, t totals, inFlight int64) {
 		e.base += (rise + 2*noise) * baseDown
 		e.blur = noise
 	}
-	if e.judge(mean, noise, reached, t.overload > 0); e.why == Unused || e.why == Steady {
+	if e.judge(p, noise, reached, t.overload() > 0); e.why == Unused || e.why == Steady {
 		e.settled = 0
 	}
 }
@@ -211,14 +235,14 @@ func (e *estimate) refused(share float64, of int64) bool {
 	}
 	switch r := &e.refusals; {
 	case r.limit == 0:
-		*r = point{e.limit, share}
-	case e.limit <= max(r.limit*muchLess, e.floor) && share < mostTolerated && share > r.latency*sameShare:
+		*r = point{limit: e.limit, latency: share}
+	case e.limit <= max(r.limit*muchLess, e.bounds.floor) && share < mostTolerated && share > r.latency*sameShare:
 		e.tolerated = share
 		e.set(r.limit, Refusing)
 		r.limit = 0
 		return true
 	case share < r.latency*sameShare:
-		*r = point{e.limit, share}
+		*r = point{limit: e.limit, latency: share}
 	}
 	e.set(e.limit*max(mostShrink, 1-share), Refusing)
 	return true
@@ -236,14 +260,15 @@ func (e *estimate) tooMuch(share float64, of int64) bool {
 
 // doubt begins a trial when a baseline was found under load, at the start or because the upstream has become much quicker: our
 // requests may have waited for each other then. The limit grows, and if latency grows with it they have.
-func (e *estimate) doubt(mean, noise float64, reached bool) bool {
+func (e *estimate) doubt(p point, noise float64, reached bool) bool {
+	mean := p.latency
 	if e.base == 0 && !reached {
 		e.base, e.blur = mean, noise
 	}
 	if e.descending || e.trial.limit != 0 || !reached || e.base != 0 && mean > e.base-math.Log(shrinkAbove) {
 		return false
 	}
-	e.base, e.blur, e.trial, e.anchor.limit = mean, noise, point{e.limit, mean}, 0
+	e.base, e.blur, e.trial, e.anchor.limit = mean, noise, p, 0
 	e.set(e.limit*regrowth, Growing)
 	return true
 }
@@ -266,22 +291,27 @@ func (e *estimate) descend(p point, noise float64) bool {
 	if p.latency < e.base {
 		e.base, e.blur = p.latency, noise
 	}
-	if p.limit > e.floor && e.anchor.depends(p) >= dependent {
+	if p.limit > e.bounds.floor && e.anchor.depends(p) >= dependent && p.keeps(e.anchor) {
 		e.anchor = p
 		e.set(p.limit*mostShrink, Queueing)
 		return true
 	}
-	e.descending, e.anchor.limit, e.right = false, 0, p.limit
+	e.descending, e.right = false, p.limit
+	if !p.keeps(e.anchor) {
+		e.right = min(p.limit*regrowth, e.anchor.limit)
+		e.set(e.right, Growing)
+	}
+	e.anchor.limit = 0
 	return false
 }
 
 // judge moves the limit to where latency is near the baseline.
-func (e *estimate) judge(mean, noise float64, reached, refused bool) {
-	ratio := math.Exp(mean - math.Hypot(noise, e.blur) - e.base)
+func (e *estimate) judge(p point, noise float64, reached, refused bool) {
+	ratio := math.Exp(p.latency - math.Hypot(noise, e.blur) - e.base)
 	switch {
 	case ratio > shrinkAbove && (reached || refused):
 		if e.anchor.limit == 0 {
-			e.anchor = point{e.limit, mean}
+			e.anchor = p
 		}
 		e.set(e.limit*max(mostShrink, aim/ratio), Queueing)
 		return
@@ -292,19 +322,19 @@ func (e *estimate) judge(mean, noise float64, reached, refused bool) {
 	case ratio < growBelow:
 		e.right = e.limit
 		e.set(max(e.limit*growth, e.limit+1), Growing)
-	default:
+	default: // it may be on its way down by small steps: the anchor stays
 		e.right, e.why = e.limit, Steady
+		return
 	}
 	e.anchor.limit = 0
 }
 
 // relearn raises the baseline once the limit has come down far enough, or can come down no further, and the latency has not.
-func (e *estimate) relearn(noise float64) {
+func (e *estimate) relearn(p point, noise float64) {
 	a := &e.anchor
-	if a.limit == 0 || e.limit > a.limit*halved && e.limit > e.floor {
+	if a.limit == 0 || e.limit > a.limit*halved && e.limit > e.bounds.floor {
 		return
 	}
-	p := point{e.limit, e.last}
 	if a.depends(p) < dependent { // at the floor there is nothing left that could wait for each other
 		e.base, e.blur = e.last, noise
 	}
@@ -312,5 +342,5 @@ func (e *estimate) relearn(noise float64) {
 }
 
 func (e *estimate) set(limit float64, why Reason) {
-	e.limit, e.why = min(max(limit, e.floor), e.cap), why
+	e.limit, e.why = min(max(limit, e.bounds.floor), e.bounds.cap), why
 }

@@ -9,7 +9,7 @@ const (
 	// freeRoom is how many requests an upstream gets without having answered any: more than a service that is well keeps
 	// under way in the time of its first answers, and what one gets that never answers. freeTimes is how many times of what was
 	// under way at the end of an epoch may be in the next one.
-	freeRoom  = 4096
+	freeRoom  = 1 << 14
 	freeTimes = 4
 	// freeSamples are enough for an epoch in which nothing is limited: signs of overload are wanted soon.
 	freeSamples = 64
@@ -30,13 +30,14 @@ const (
 	// crowdedUp is baseUp while latency looks like waiting and ever more are under way.
 	crowdedUp = 0.02
 	// staying is for how many epochs more latency must look like waiting while the same number are under way until that is
-	// tested, and mostHeld how many requests are held back by a test at most.
-	staying  = 3
-	mostHeld = 300
-	// longTest is how long a test and the latency of one answer may be.
-	longTest = 10 * time.Second
-	// testPatience is how long a request waits that is held back: nobody is to be refused for the sake of finding out.
-	testPatience = 30 * time.Second
+	// tested.
+	staying = 3
+	// longTest is how long a test may take, which is about testLatencies.
+	longTest      = 10 * time.Second
+	testLatencies = 4
+	// testPatience is how long a request waits that is held back. Then the test is over, and it goes: nobody is to be refused for
+	// the sake of finding out.
+	testPatience = longTest
 	// quick is up to which latency it is found out how quick the upstream is when nobody waits, once it has come to that: for a
 	// moment too little is asked, which lasts some latencies.
 	quick = 500 * time.Millisecond
@@ -61,7 +62,7 @@ type signs struct {
 }
 
 // room is how many requests may be under way while nothing is limited, when n are.
-func (e *estimate) room(n float64) float64 { return min(max(freeRoom, freeTimes*n), e.cap) }
+func (e *estimate) room(n float64) float64 { return min(max(freeRoom, freeTimes*n), e.bounds.cap) }
 
 // release ends limiting.
 func (e *estimate) release() {
@@ -69,17 +70,14 @@ func (e *estimate) release() {
 	e.anchor.limit, e.trial.limit, e.refusals.limit, e.descending = 0, 0, 0, false
 }
 
-// roam judges an epoch in which nothing was limited and at whose end n requests are under way. The limit begins with evidence:
-// refusals and timeouts, or latency that looks like waiting while ever more requests are under way. When their number stays, as
-// it does when clients wait for their answers before they ask again, it takes a test.
+// roam judges an epoch in which nothing was limited and at whose end n requests are under way. Latency that looks like waiting
+// while ever more requests are under way is put to a test, and so is one that goes on while their number stays, as it does when
+// clients wait for their answers before they ask again. Refusals are no evidence: an upstream that refuses what is too much for it
+// is not overloaded. Timeouts are when hardly anything else comes, or what comes is late as well.
 func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 	grew, same := n > steadyCrowd*e.limit+1, math.Abs(n-e.limit) <= sameCrowd*e.limit+1
-	e.limit = min(max(n, e.floor), e.cap)
-	if share := float64(t.overload) / float64(t.count()); e.tooMuch(share, t.count()) {
-		e.confine(now)
-		e.refused(share, t.count())
-		return
-	}
+	e.limit = min(max(n, e.bounds.floor), e.bounds.cap)
+	late := e.tooMuch(t.share(t.late), t.count())
 	if t.good < leastSamples {
 		return
 	}
@@ -91,17 +89,26 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 		e.base, e.blur = max(mean, math.Log(n/2*age.Seconds()/float64(t.good)*1e6)-skew), noise
 		return
 	}
-	rise := mean - e.base
+	p, rise := point{n, mean, float64(t.good) / age.Seconds()}, mean-e.base
 	waiting := rise-math.Hypot(noise, e.blur) > math.Log(shrinkAbove)
 	switch {
+	case waiting && late:
+		e.since = now
+		e.begin(now, p, 0)
+		return
 	case waiting && e.signs.waits < turning:
 		e.signs.waits++
 		e.signs.crowd = max(n, e.signs.crowd)
-	case waiting && same && e.signs.stays >= staying && e.testable(t, age):
+	case waiting && same && e.signs.stays >= staying && e.testable(p):
 		e.test(now, mean)
+		e.halve(now, p)
 		return
 	case waiting && n > crowded*e.signs.crowd+chance*math.Sqrt(e.signs.crowd):
-		e.begin(now, age, t, point{n, mean})
+		if e.testable(p) {
+			e.test(now, max(mean, math.Log(n/p.pace*1e6)))
+		} else {
+			e.begin(now, p, 0)
+		}
 		return
 	case !waiting:
 		e.signs = signs{}
@@ -125,47 +132,50 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 }
 
 // testable reports whether a test would be over soon: those who are held back would wait in vain for one that takes longer.
-func (e *estimate) testable(t totals, age time.Duration) bool {
-	return inMicroseconds(e.last) <= longTest && float64(t.good)/age.Seconds()*longTest.Seconds() >= 2*leastSamples
+func (e *estimate) testable(p point) bool {
+	return p.limit/p.pace*testLatencies <= longTest.Seconds() && p.pace*longTest.Seconds() >= testLatencies*leastSamples
 }
 
-// test begins to find out what it means that answers take long while the same number are under way: fewer are let through for
-// about two latencies, and the others wait.
-func (e *estimate) test(now time.Duration, mean float64) {
-	e.phase, e.anchor = trying, point{e.limit, mean}
-	e.set(e.limit-min(e.limit/2, mostHeld), Testing)
-	e.settled = now + min(inMicroseconds(mean)*3/2, longSettling)
+// test begins to find out what it means that answers take long. For about one and a half latencies no more are let through than
+// are under way, so that it is known how long as many take; latency is what the youngest of them may take.
+func (e *estimate) test(now time.Duration, latency float64) {
+	e.phase, e.anchor = trying, point{}
+	e.set(e.limit, Testing)
+	e.settled = now + min(inMicroseconds(latency)*3/2, longSettling)
 }
 
-// prove judges the epoch of a test. Requests that wait for each other are quicker when fewer are under way, and as many of them
+// halve is the second half of a test: fewer are let through, and the others wait.
+func (e *estimate) halve(now time.Duration, p point) {
+	e.anchor = p
+	e.set(e.limit-min(e.limit/2, e.bounds.held), Testing)
+	e.settled = now + min(inMicroseconds(p.latency)*3/2, longSettling)
+}
+
+// prove judges the epochs of a test. Requests that wait for each other are quicker when fewer are under way, and as many of them
 // are answered; a service that is merely slow is as slow as before.
 func (e *estimate) prove(now, age time.Duration, t totals, reached bool) {
-	if share := float64(t.overload) / float64(t.count()); e.tooMuch(share, t.count()) {
-		e.confine(now)
-		e.refused(share, t.count())
-		return
-	}
-	if t.good < leastSamples {
+	if !reached || t.good < leastSamples { // it was only for a moment, or they fail
+		e.release()
 		return
 	}
 	mean, noise := t.mean()
 	e.last = mean
-	p := point{e.limit, mean}
+	p := point{e.limit, mean, float64(t.good) / age.Seconds()}
 	switch {
-	case !reached:
-		e.release()
-	case e.anchor.depends(p) < dependent:
+	case e.anchor.limit == 0:
+		e.halve(now, p)
+	case e.anchor.depends(p) < dependent || !p.keeps(e.anchor):
 		e.base, e.blur = mean, noise
 		e.release()
 	default:
-		e.begin(now, age, t, p)
+		e.begin(now, p, p.limit*mostShrink)
 	}
 }
 
 // begin lets the limit begin where it is right if the baseline is: at as many requests as are under way when throughput is what
-// it is and nobody waits (Little's law), and what aim allows besides.
-func (e *estimate) begin(now, age time.Duration, t totals, p point) {
-	e.set(float64(t.good)/age.Seconds()*math.Exp(e.base)/1e6*aim, Queueing)
+// it is and nobody waits (Little's law), and what aim allows besides; but not at less than least.
+func (e *estimate) begin(now time.Duration, p point, least float64) {
+	e.set(max(p.pace*math.Exp(e.base)/1e6*aim, least), Queueing)
 	e.confine(now)
 	e.anchor, e.descending = p, inMicroseconds(e.base) < quick
 }

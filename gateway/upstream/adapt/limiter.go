@@ -15,9 +15,10 @@ type Outcome uint8
 
 // Outcomes.
 const (
-	Served     Outcome = iota // it answered; the latency counts
-	Ignored                   // it says nothing: the client went away, or the answer was an error of its own
-	Overloaded                // it refused (429, 503, RESOURCE_EXHAUSTED), or did not answer in time
+	Served   Outcome = iota // it answered; the latency counts
+	Ignored                 // it says nothing: the client went away, or the answer was an error of its own
+	Refused                 // it refused (429, 503, RESOURCE_EXHAUSTED)
+	TimedOut                // it did not answer in time
 )
 
 // Why a request is not let through: 503 with Retry-After, code upstream_busy.
@@ -37,13 +38,6 @@ type Config struct {
 const (
 	defaultCap   = 1 << 16 // sockets to one upstream that a gateway may need
 	defaultQueue = 1024    // requests that wait hold their clients' connections: a flood must not hold them all
-
-	// leastPatience and mostPatience bound how long a request waits in a queue that was empty lately, which is four times the
-	// baseline; leastStanding and mostStanding in one that stands, which is half of the baseline.
-	leastPatience = 150 * time.Millisecond
-	mostPatience  = 2 * time.Second
-	leastStanding = 5 * time.Millisecond
-	mostStanding  = 500 * time.Millisecond
 )
 
 // Limiter is the limit of one upstream. It is safe for concurrent use. Letting a request through writes one shared word, and
@@ -52,17 +46,19 @@ type Limiter struct {
 	inFlight atomic.Int64
 	limit    atomic.Int64
 	waiting  atomic.Int64
-	patience atomic.Int64
+	fresh    atomic.Int64 // how long a request may wait: see patience
 	standing atomic.Int64
 	samples  [sampleShards]sample
 	reached  atomic.Bool
 
 	due      atomic.Int64 // when the epoch may end, at the earliest
+	since    atomic.Int64 // requests that began before teach nothing: see estimate
 	pressing atomic.Int64 // share of requests that waited, in percent, and until when that holds: see Pressure
 
 	mu       sync.Mutex
 	pressure pressure
 	estimate estimate
+	waits    patience
 	queue    queue
 	most     int // in the queue
 	clock    clock.Clock
@@ -79,11 +75,11 @@ func New(c Config, clk clock.Clock) *Limiter {
 		}
 		return n
 	}
-	l := &Limiter{clock: clk, base: clk.Now(), most: max(or(c.Queue, defaultQueue), 0)}
+	l := &Limiter{clock: clk, base: clk.Now(), most: max(or(c.Queue, defaultQueue), 0), waits: patience{lenient: lenient}}
 	e := &l.estimate
-	e.floor = float64(max(c.Floor, 1))
-	e.cap = max(float64(or(c.Cap, defaultCap)), e.floor)
-	e.right = e.cap
+	e.bounds.floor = float64(max(c.Floor, 1))
+	e.bounds.cap = max(float64(or(c.Cap, defaultCap)), e.bounds.floor)
+	e.right, e.bounds.held = e.bounds.cap, float64(l.most)/2
 	e.set(float64(c.Start), Starting)
 	if c.Start == 0 {
 		e.release()
@@ -150,7 +146,9 @@ func (l *Limiter) enter() bool {
 func (t Ticket) Release(now time.Time, o Outcome) {
 	l := t.limiter
 	s := &l.samples[t.shard%sampleShards]
-	s.add(now.Sub(t.began), o)
+	if int64(t.began.Sub(l.base)) >= l.since.Load() {
+		s.add(now.Sub(t.began), o)
+	}
 	s.ended.Add(1)
 	l.inFlight.Add(-1)
 	at := now.Sub(l.base)
@@ -181,6 +179,9 @@ func (l *Limiter) settle(now time.Duration) {
 		l.reached.Store(false)
 		l.publish()
 	}
+	if l.waits.turn(now, l.ended) {
+		l.publish()
+	}
 	l.due.Store(int64(max(l.estimate.settled, l.estimate.began+l.estimate.least())))
 	l.dispatch(now)
 }
@@ -191,13 +192,15 @@ func (l *Limiter) figures(reset bool) (t totals) {
 		s := &l.samples[i]
 		if !reset {
 			t.good += s.good.Load()
-			t.overload += s.overload.Load()
+			t.refused += s.refused.Load()
+			t.late += s.late.Load()
 			continue
 		}
 		t.good += s.good.Swap(0)
 		t.logs += s.logs.Swap(0)
 		t.squares += s.squares.Swap(0)
-		t.overload += s.overload.Swap(0)
+		t.refused += s.refused.Swap(0)
+		t.late += s.late.Swap(0)
 	}
 	return t
 }

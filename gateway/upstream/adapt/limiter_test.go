@@ -198,7 +198,7 @@ func TestTheLimitStaysWithinItsBounds(t *testing.T) {
 		now := time.Duration(0)
 		for range rapid.IntRange(1, 60).Draw(t, "epochs") {
 			took := time.Duration(rapid.Int64Range(-5, 1<<40).Draw(t, "latency"))
-			for _, o := range []Outcome{Served, Ignored, Overloaded} {
+			for _, o := range []Outcome{Served, Ignored, Refused, TimedOut} {
 				for range rapid.IntRange(0, epochSamples).Draw(t, "requests") {
 					l.samples[0].add(took, o)
 				}

@@ -29,9 +29,9 @@ func TestGoodputOfManyShapes(t *testing.T) {
 		shape
 		least float64
 	}{
-		{shape{1, time.Millisecond}, .95}, {shape{1, 20 * time.Millisecond}, .9}, {shape{2, 200 * time.Millisecond}, .8},
+		{shape{1, time.Millisecond}, .95}, {shape{1, 20 * time.Millisecond}, .9}, {shape{2, 200 * time.Millisecond}, .9},
 		{shape{4, 2 * time.Millisecond}, .95}, {shape{10, 2 * time.Second}, .5}, {shape{20, 20 * time.Millisecond}, .95},
-		{shape{16, 5 * time.Millisecond}, .95}, {shape{100, time.Second}, .9}, {shape{200, 100 * time.Millisecond}, .95},
+		{shape{16, 5 * time.Millisecond}, .95}, {shape{100, time.Second}, .95}, {shape{200, 100 * time.Millisecond}, .95},
 		{shape{300, 2 * time.Second}, .95},
 	} {
 		for seed := range uint64(2) {
@@ -74,7 +74,7 @@ func mixed(w *world, share float64, took time.Duration, from time.Duration) {
 	usual := w.service
 	w.service = func(now time.Duration) (time.Duration, Outcome) {
 		if now >= from && w.r.Float64() < share {
-			return took, Overloaded
+			return took, Refused
 		}
 		return usual(now)
 	}
@@ -154,6 +154,75 @@ func TestSlownessIsNoOverload(t *testing.T) {
 			t.Logf("%s, seed %d: %.5f succeed, %+v", name, seed, success, w.limiter.Status())
 			if success < .999 {
 				t.Errorf("%s, seed %d: %.5f succeed", name, seed, success)
+			}
+		}
+	}
+}
+
+// As many clients as there are, of which each waits for its answer before it asks again, are served, however few of them the
+// service can work for at one time, and also while the machine is starved so that everything takes long for a while.
+func TestClientsThatWaitForTheirAnswersAreServed(t *testing.T) {
+	for name, c := range map[string]struct {
+		shape
+		clients int
+		slow    func(now time.Duration) float64
+	}{
+		"many":           {shape{8, time.Millisecond}, 256, nil},
+		"more":           {shape{64, 20 * time.Millisecond}, 1000, nil},
+		"few":            {shape{2, 5 * time.Millisecond}, 16, nil},
+		"a slow service": {shape{20, 100 * time.Millisecond}, 100, nil},
+		"starved now and then": {shape{8, time.Millisecond}, 64, func(now time.Duration) float64 {
+			if now%(7*second) < 3*second {
+				return 20
+			}
+			return 1
+		}},
+		"starved more and more": {shape{8, time.Millisecond}, 64, func(now time.Duration) float64 { return 1 + now.Seconds() }},
+		"standing still now and then": {shape{8, time.Millisecond}, 64, func(now time.Duration) float64 {
+			if now%(5*second) < 20*time.Millisecond {
+				return 2000
+			}
+			return 1
+		}},
+	} {
+		for seed := range uint64(2) {
+			f := &load{id: 1, weight: 1, clients: c.clients}
+			w := newSeeded(t, seed, Config{}, c.workers, c.mean, f)
+			if c.slow != nil {
+				w.service = func(now time.Duration) (time.Duration, Outcome) {
+					return time.Duration(float64(c.mean) * c.slow(now)), Served
+				}
+			}
+			w.run(10 * second)
+			goodput, success, p99 := f.figures(0, 8*second)
+			t.Logf("%s, seed %d: %.5f succeed, %.3f C, p99 %v, %+v", name, seed, success, goodput/c.capacity(), p99, w.limiter.Status())
+			if success < .999 || c.slow == nil && goodput < .95*c.capacity() {
+				t.Errorf("%s, seed %d: %.5f succeed, %.3f C", name, seed, success, goodput/c.capacity())
+			}
+		}
+	}
+}
+
+// An upstream of which everything times out for a while, such as one that cannot be reached, gets its requests again at once
+// when it is back.
+func TestAfterAnOutageNobodyIsRefused(t *testing.T) {
+	for _, s := range []shape{{20, 20 * time.Millisecond}, {200, 100 * time.Millisecond}, {8, time.Millisecond}, {100, time.Second}} {
+		for _, outage := range []time.Duration{5 * second, 40 * second} {
+			f := steady(1, .5*s.capacity())
+			w := newWorld(t, Config{}, 1<<20, s.mean, f)
+			w.service = func(now time.Duration) (time.Duration, Outcome) {
+				if now > 20*second && now < 20*second+outage {
+					return 3 * second, TimedOut
+				}
+				return s.mean, Served
+			}
+			w.run(20*second + outage + 15*second)
+			back := 20*second + outage
+			_, at, _ := f.figures(back, back+second)
+			_, later, _ := f.figures(back+second, back+10*second)
+			t.Logf("%v, away for %v: %.4f succeed in the first second, then %.4f; %+v", s, outage, at, later, w.limiter.Status())
+			if later < .999 {
+				t.Errorf("%v, away for %v: %.4f succeed in the first second, then %.4f", s, outage, at, later)
 			}
 		}
 	}

@@ -8,17 +8,17 @@ import (
 
 // publish makes the estimate known to those without the lock.
 func (l *Limiter) publish() {
-	base := time.Duration(math.Exp(l.estimate.base) * float64(time.Microsecond))
 	limit := l.estimate.limit
-	patience, standing := min(max(4*base, leastPatience), mostPatience), min(max(base/2, leastStanding), mostStanding)
+	fresh, standing := l.waits.allowed(inMicroseconds(l.estimate.base))
 	switch l.estimate.phase {
 	case free:
 		limit = l.estimate.room(limit)
 	case trying:
-		patience, standing = testPatience, testPatience
+		fresh, standing = testPatience, testPatience
 	}
 	l.limit.Store(int64(limit))
-	l.patience.Store(int64(patience))
+	l.since.Store(int64(l.estimate.since))
+	l.fresh.Store(int64(fresh))
 	l.standing.Store(int64(standing))
 }
 
@@ -29,6 +29,7 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 	defer l.mu.Unlock()
 	l.reached.Store(true)
 	l.pressure.waited++
+	l.waits.pass(now)
 	if now-l.pressure.began >= pressureSpan {
 		l.press(now)
 	}
@@ -36,16 +37,16 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 	f := l.queue.flow(c.Flow, c.Priority)
 	if l.queue.length >= l.most {
 		v := l.queue.victim(f)
+		l.full++
+		l.waits.refused++
 		if v == nil || l.most == 0 {
 			l.waiting.Add(-1)
-			l.full++
 			return nil, ErrFull
 		}
 		l.drop(v, now, ErrFull)
-		l.full++
 	}
 	w := &waiter{ready: make(chan error, 1)}
-	l.queue.push(w, f, c.Weight, now)
+	l.queue.push(w, f, c.Weight, l.waits.pass(now))
 	l.dispatch(now)
 	return w, nil
 }
@@ -54,9 +55,8 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 func (l *Limiter) dispatch(now time.Duration) {
 	for l.queue.length > 0 && l.inFlight.Load() < l.limit.Load() {
 		w := l.queue.first()
-		if l.estimate.phase == limited && l.tooLate(w, now) { // who was held back by a test has waited long enough
-			l.drop(w, now, ErrLate)
-			l.late++
+		if l.estimate.phase == limited && l.tooLate(w, l.waits.pass(now)) { // who was held back by a test has waited long enough
+			l.dropLate(w, now)
 			continue
 		}
 		if l.inFlight.Add(1) > l.limit.Load() {
@@ -69,18 +69,24 @@ func (l *Limiter) dispatch(now time.Duration) {
 }
 
 // tooLate goes by the flow's own queue (CoDel): one that was empty within the last patience may wait for so long, one that
-// stands for the shorter time only.
-func (l *Limiter) tooLate(w *waiter, now time.Duration) bool {
-	allowed := time.Duration(l.patience.Load())
-	if now-w.flow.emptied > allowed {
+// stands for the shorter time only. passed is the time that counts.
+func (l *Limiter) tooLate(w *waiter, passed time.Duration) bool {
+	allowed := time.Duration(l.fresh.Load())
+	if passed-w.flow.emptied > allowed {
 		allowed = time.Duration(l.standing.Load())
 	}
-	return now-w.since > allowed
+	return passed-w.since > allowed
+}
+
+func (l *Limiter) dropLate(w *waiter, now time.Duration) {
+	l.drop(w, now, ErrLate)
+	l.late++
+	l.waits.refused++
 }
 
 // drop takes a waiter out and tells it what became of it; nil: it may go.
 func (l *Limiter) drop(w *waiter, now time.Duration, err error) {
-	l.queue.remove(w, now)
+	l.queue.remove(w, l.waits.pass(now))
 	l.waiting.Add(-1)
 	w.ready <- err
 }
@@ -92,38 +98,57 @@ func (l *Limiter) wait(ctx context.Context, w *waiter) error {
 		return err
 	default:
 	}
-	timer := time.NewTimer(time.Duration(l.patience.Load()))
+	timer := time.NewTimer(time.Duration(l.fresh.Load()))
 	defer timer.Stop()
-	var cause error
-	select {
-	case err := <-w.ready:
-		return err
-	case <-ctx.Done():
-		cause = ctx.Err()
-	case <-timer.C:
-		cause = ErrLate
+	for {
+		select {
+		case err := <-w.ready:
+			return err
+		case <-ctx.Done():
+			return l.giveUp(w, ctx.Err())
+		case <-timer.C:
+			if left := l.lookUp(w); left > 0 {
+				timer.Reset(left)
+			}
+		}
 	}
-	return l.giveUp(w, cause)
 }
 
-// giveUp takes a waiter out that does not want to wait any longer. When it was let through at the same moment, it goes.
+// lookUp is called when a waiter's time seems to be over: what is left of it, or what became of it is known.
+func (l *Limiter) lookUp(w *waiter) (left time.Duration) {
+	now := l.clock.Now().Sub(l.base)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fresh := time.Duration(l.fresh.Load())
+	switch left = w.since + fresh - l.waits.pass(now); {
+	case w.settled:
+	case left > 0:
+		return max(left, stall/2)
+	case l.estimate.phase == trying:
+		l.estimate.release()
+		l.publish()
+		if l.dispatch(now); !w.settled {
+			return stall
+		}
+	default:
+		l.dropLate(w, now)
+	}
+	return 0
+}
+
+// giveUp takes a waiter out that does not want to wait any longer. When it was let through at the same moment, nobody is there.
 func (l *Limiter) giveUp(w *waiter, cause error) error {
 	now := l.clock.Now().Sub(l.base)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !w.settled {
 		l.drop(w, now, cause)
-		if cause == ErrLate {
-			l.late++
-		}
 	}
-	err := <-w.ready
-	if err == nil && cause != ErrLate { // let through, and nobody is there any more
+	if <-w.ready == nil {
 		l.inFlight.Add(-1)
 		l.dispatch(now)
-		return cause
 	}
-	return err
+	return cause
 }
 
 // Waiting reports whether requests wait now.
@@ -157,5 +182,5 @@ func (l *Limiter) Status() Status {
 
 // RetryAfter is when a client that was refused may try again: when a queue that stands will have gone.
 func (l *Limiter) RetryAfter() time.Duration {
-	return max(time.Second, time.Duration(l.patience.Load()))
+	return max(time.Second, time.Duration(l.fresh.Load()))
 }

@@ -23,7 +23,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func document(change func(*model.Upstream)) *model.Upstream {
 	var m model.Upstream
 	m.SetDefaults()
-	m.Concurrency.Mode = "auto"
 	if change != nil {
 		change(&m)
 	}
@@ -69,19 +68,19 @@ func TestWhatAnOutcomeTeaches(t *testing.T) {
 		{"", 200, "", adapt.Served, good},
 		{"", 404, "", adapt.Served, good},
 		{"", 101, "", adapt.Served, good},
-		{"", 429, "", adapt.Overloaded, good},
+		{"", 429, "", adapt.Refused, good},
 		{"", 500, "", adapt.Ignored, bad},
 		{"", 501, "", adapt.Ignored, good},
 		{"", 502, "", adapt.Ignored, bad},
-		{"", 503, "", adapt.Overloaded, bad},
-		{"", 504, "", adapt.Overloaded, bad},
+		{"", 503, "", adapt.Refused, bad},
+		{"", 504, "", adapt.TimedOut, bad},
 		{"", 200, "0", adapt.Served, good},
 		{"", 200, "5", adapt.Served, good},
-		{"", 200, "8", adapt.Overloaded, good},
-		{"", 200, "14", adapt.Overloaded, bad},
+		{"", 200, "8", adapt.Refused, good},
+		{"", 200, "14", adapt.Refused, bad},
 		{"", 200, "13", adapt.Ignored, bad},
-		{"upstream_timeout", 0, "", adapt.Overloaded, bad},
-		{"upstream_busy", 0, "", adapt.Overloaded, unknown},
+		{"upstream_timeout", 0, "", adapt.TimedOut, bad},
+		{"upstream_busy", 0, "", adapt.Refused, unknown},
 		{"upstream_unreachable", 0, "", adapt.Ignored, bad},
 		{"upstream_closed", 0, "", adapt.Ignored, bad},
 		{"upstream_invalid", 0, "", adapt.Ignored, bad},
@@ -104,7 +103,7 @@ func TestAClientsDeadlineTeachesNothing(t *testing.T) {
 	for _, c := range []struct {
 		total, took time.Duration
 		want        adapt.Outcome
-	}{{0, time.Minute, adapt.Ignored}, {time.Second, time.Millisecond, adapt.Ignored}, {time.Second, time.Second, adapt.Overloaded}} {
+	}{{0, time.Minute, adapt.Ignored}, {time.Second, time.Millisecond, adapt.Ignored}, {time.Second, time.Second, adapt.TimedOut}} {
 		g := New(document(func(m *model.Upstream) { m.Timeouts.Total = c.total }), clock.System{})
 		x, err := asking("client_gone", 0)
 		x.Cancel = new(exchange.Canceler)
