@@ -383,3 +383,16 @@ func TestAPortInUseIsSaid(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Ending the listener waits for the goroutine that takes packets, which counts clients: who ends it must not hold what that needs.
+func TestClosingNeedsNothingThatCountingHolds(t *testing.T) {
+	d := open(t, hello)
+	d.raw(t)
+	d.Server.mu.Lock()
+	defer d.Server.mu.Unlock()
+	closed := make(chan error, 1)
+	go func() { closed <- d.Server.Close() }()
+	if err := await(t, closed); err != nil {
+		t.Error(err)
+	}
+}

@@ -53,6 +53,7 @@ type Server struct {
 	address   string
 	socket    net.PacketConn
 	transport *quic.Transport
+	opening   sync.Mutex // guards listener; apart from mu, since ending a listener waits for those who count
 	listener  *quic.EarlyListener
 
 	settings atomic.Pointer[compiled]
@@ -155,8 +156,8 @@ func (s *Server) Run(ctx context.Context) error {
 
 // listen begins to answer packets; nil when the server was closed before.
 func (s *Server) listen() (*quic.EarlyListener, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.opening.Lock()
+	defer s.opening.Unlock()
 	if s.closing.Load() {
 		return nil, nil
 	}
@@ -206,8 +207,8 @@ func (s *Server) Announce() {
 
 // Close lets nobody in any more; connections that are open go on.
 func (s *Server) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.opening.Lock()
+	defer s.opening.Unlock()
 	if s.closing.Swap(true) || s.listener == nil {
 		return nil
 	}
