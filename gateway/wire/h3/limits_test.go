@@ -147,8 +147,9 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestAnIdleConnectionIsClosed(t *testing.T) {
 	for _, asks := range []bool{false, true} {
-		var d *door
-		d = open(t, func(x *exchange.Exchange) error {
+		doors := make(chan *door, 1)
+		d := open(t, func(x *exchange.Exchange) error {
+			d := <-doors
 			s := d.settings
 			s.Limits.IdleTime = short // from now on, so that nobody is too slow to ask
 			d.Configure(s)
@@ -158,6 +159,7 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 				l.IdleTime = short
 			}
 		}))
+		doors <- d
 		r := d.raw(t)
 		ids := r.goAways()
 		want := uint64(0)
