@@ -261,6 +261,13 @@ func (c *Conn) progress() {
 // Disarm takes the deadline away.
 func (c *Conn) Disarm() { c.timer.at.Store(0) }
 
+// DisarmRead takes the deadline of a read away, and leaves that of a write which somebody has armed meanwhile.
+func (c *Conn) DisarmRead() {
+	if at := c.timer.at.Load(); c.timer.phase.Load() == PhaseRead {
+		c.timer.at.CompareAndSwap(at, 0)
+	}
+}
+
 // Expired reports whether an armed deadline has passed. The connection is of no use afterwards, but for a last write
 // after a read timed out.
 func (c *Conn) Expired() bool { return c.timer.expired.Load() }

@@ -8,7 +8,7 @@ func copyThrough(dst, src *Conn, limit int64, patience, dstPatience time.Duratio
 	defer Put(buf)
 	src.Arm(PhaseRead, patience)
 	got, err := src.Read((*buf)[:min(limit, LargeBuffer)])
-	src.Disarm()
+	src.DisarmRead()
 	if got > 0 {
 		dst.Arm(PhaseWrite, dstPatience)
 		sent, werr := dst.Write((*buf)[:got])

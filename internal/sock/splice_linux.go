@@ -59,7 +59,7 @@ func Splice(dst, src *Conn, limit int64, patience, dstPatience time.Duration) (n
 	err = src.move(src.raw.Read, func(fd uintptr) (int64, error) {
 		return unix.Splice(int(fd), nil, p.w, nil, int(min(limit, pipeSize)), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 	}, &p.held)
-	src.Disarm()
+	src.DisarmRead() // a conversation's other side may be written meanwhile
 	if err != nil {
 		pipes.Put(p)
 		return 0, false, err

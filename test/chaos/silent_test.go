@@ -19,8 +19,9 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// conversation opens a request whose body goes on while its reply does, over a version of HTTP.
-func (h *house) conversation(t *testing.T, way string) *lasting {
+// conversation opens a request whose body goes on while its reply does, over a version of HTTP. length: of the body, if it is known
+// ahead; -1: it is not.
+func (h *house) conversation(t *testing.T, way string, length int64) *lasting {
 	t.Helper()
 	c := h.caller(t, way)
 	c.Timeout = 0 // the answer is to last
@@ -31,12 +32,15 @@ func (h *house) conversation(t *testing.T, way string) *lasting {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.ContentLength = length
 	answer, err := c.Do(r)
 	if err != nil || answer.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %+v %v", way, answer, err)
 	}
 	t.Cleanup(func() { _ = answer.Body.Close() })
-	return &lasting{"conversation over " + way, func(text string) error {
+	left := length
+	return &lasting{fmt.Sprintf("conversation over %s, %d bytes", way, length), func(text string) error {
+		left -= int64(len(text))
 		got := make([]byte, len(text))
 		_, err := io.WriteString(to, text)
 		if err == nil {
@@ -47,9 +51,13 @@ func (h *house) conversation(t *testing.T, way string) *lasting {
 		}
 		return err
 	}, func() error {
-		_ = to.Close() // never fails
-		if rest, err := io.ReadAll(answer.Body); err != nil || len(rest) > 0 {
-			return fmt.Errorf("it ends with %q, %w", rest, err)
+		left = max(left, 0)
+		go func() {
+			_, _ = io.WriteString(to, grown(int(left))) // the answer says whether it came
+			_ = to.Close()                              // never fails
+		}()
+		if rest, err := io.Copy(io.Discard, answer.Body); err != nil || rest != left {
+			return fmt.Errorf("it ends with %d bytes of %d, %w", rest, left, err)
 		}
 		return nil
 	}}
@@ -60,7 +68,7 @@ func (h *house) talking(t *testing.T) []*lasting {
 	t.Helper()
 	open := h.lastings(t)
 	for _, way := range waysIn {
-		open = append(open, h.conversation(t, way))
+		open = append(open, h.conversation(t, way, -1), h.conversation(t, way, 1<<20)) // so large that the kernel would carry it
 	}
 	return open
 }

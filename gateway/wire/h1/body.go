@@ -49,6 +49,7 @@ type Body struct {
 	leisure bool                 // a request's body is made of messages, which come when they come: idle is all that holds
 	spoken  atomic.Bool          // the reply to a request that is still coming has begun: this is one side of a conversation
 	onEnd   interface{ ended() } // told when the body is complete; may be nil
+	beside  *pump                // of a reply: what sends the rest of the request meanwhile, and has the deadline; nil: nothing does
 	clock   *sock.Sweeper
 }
 
@@ -211,16 +212,18 @@ func (b *Body) fill(limit int) error {
 	if b.rate {
 		b.began += b.clock.Coarse() - b.seen
 	}
-	if !b.spoken.Load() { // else the connection's deadline is the reply's alone
+	switch {
+	case b.beside != nil:
+		b.beside.listen(b.idle)
+		defer b.beside.heard()
+	case !b.spoken.Load(): // else the connection's deadline is the reply's alone
 		c.Arm(sock.PhaseRead, b.patience())
 		if b.spoken.Load() {
 			c.Disarm()
 		}
+		defer c.DisarmRead() // not what the reply has armed meanwhile
 	}
 	err := b.in.Fill(limit)
-	if !b.spoken.Load() {
-		c.Disarm()
-	}
 	if b.rate {
 		b.seen = b.clock.Coarse()
 		if b.asks {

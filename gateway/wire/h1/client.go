@@ -160,6 +160,9 @@ func (c *Call) Do(x *exchange.Exchange, conn *Conn, owner Owner, whole bool) err
 		}
 	} else {
 		_, _ = conn.Write(*c.out) // a reply may be there already; if it is not, the pump meets the error again
+		if !x.Request.Expect {    // else it is the upstream that the body waits for
+			conn.Disarm()
+		}
 		c.pump = startPump(x, conn, c.plan)
 	}
 	head, err := c.reply(x)
@@ -204,6 +207,9 @@ func (c *Call) reply(x *exchange.Exchange) (Head, error) {
 				continue // nobody asked; RFC 9110 section 15.2 lets a proxy drop it
 			}
 			x.Request.Expect = false
+			if c.pump != nil {
+				c.pump.asked()
+			}
 		}
 		if err := x.Wire.Inform(x, x.Reply.Status, &x.Reply.Header); err != nil {
 			return head, err
@@ -260,6 +266,9 @@ func (c *Call) begin(x *exchange.Exchange, head *Head) {
 		return
 	}
 	c.body.onEnd = c
+	if x.Request.Streaming {
+		c.body.beside = c.pump
+	}
 	x.Reply.Body = exchange.Body{Reader: &c.body, Length: c.body.Size()}
 }
 

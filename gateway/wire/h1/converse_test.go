@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -144,13 +147,13 @@ func talker(length int64) func(x *exchange.Exchange) {
 // together with the first piece of a body of known length.
 func TestAConversationMayBeSilent(t *testing.T) {
 	t.Parallel()
-	const most = 300 * time.Millisecond
+	const most = time.Second
 	for name, length := range map[string]int64{"a reply of unknown length": -1, "a reply of known length": 3} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := door(t, talker(length), func(l *Limits) { l.BodyTime = most }).client(t)
 			_, _ = io.WriteString(w.peer, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\non")
-			time.Sleep(5 * most) // silence is what is tested
+			time.Sleep(3 * most) // silence is what is tested
 			_, _ = io.WriteString(w.peer, "e")
 			r, err := http.ReadResponse(bufio.NewReader(w.peer), nil)
 			if err != nil {
@@ -162,4 +165,137 @@ func TestAConversationMayBeSilent(t *testing.T) {
 			}
 		})
 	}
+}
+
+// through answers as a target does, asked over a connection of its own.
+func through(t *testing.T, s **Server, address string, plan *Plan) func(x *exchange.Exchange) {
+	return func(x *exchange.Exchange) {
+		nc, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		sc, err := sock.New(nc, (*s).Sweeper, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c := NewCall(plan)
+		defer c.Close()
+		if err := c.Do(x, &Conn{Conn: sc}, nobody{}, c.Prepare(x)); err != nil {
+			var e *exchange.Error
+			errors.As(err, &e)
+			x.Problem(e.Code, e.Detail)
+		}
+		_ = x.Wire.Reply(x) // the test sees what comes of it
+	}
+}
+
+// nobody owns connections that are used once.
+type nobody struct{}
+
+func (nobody) Free(c *Conn, _ bool) { _ = c.Conn.Close() } // nothing is owed to it
+
+// service serves one connection after another.
+func service(t *testing.T, serve func(c net.Conn, in *bufio.Reader)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var runs sync.WaitGroup
+	runs.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			runs.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+				in := bufio.NewReader(c)
+				for line := "x"; strings.TrimSpace(line) != ""; {
+					if line, err = in.ReadString('\n'); err != nil {
+						return
+					}
+				}
+				serve(c, in)
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); runs.Wait() })
+	return l.Addr().String()
+}
+
+const openEndedHead = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+// A large body of known length, which the kernel carries, is one side of a conversation as any other is.
+func TestALargeBodyMayBeOneSideOfAConversation(t *testing.T) {
+	t.Parallel()
+	const most, length = time.Second, 4 * relayFrom
+	start := func(t *testing.T, serve func(c net.Conn, in *bufio.Reader)) *wire {
+		var s *Server
+		plan := &Plan{Limits: testLimits(), Host: "a", Response: time.Minute, Idle: 4 * most}
+		s = door(t, through(t, &s, service(t, serve), plan), func(l *Limits) { l.BodyTime = most })
+		w := s.client(t)
+		_, _ = fmt.Fprintf(w.peer, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", length)
+		return w
+	}
+	t.Run("it may be silent", func(t *testing.T) {
+		t.Parallel()
+		w := start(t, func(c net.Conn, in *bufio.Reader) { // it says nothing more before it has heard all
+			_, _ = io.WriteString(c, openEndedHead)
+			_, err := io.ReadFull(in, make([]byte, length))
+			_, _ = fmt.Fprintf(c, "5\r\n%5v\r\n0\r\n\r\n", err)
+		})
+		in := bufio.NewReader(w.peer)
+		r, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		for _, n := range []int{1, 1, length - 2} {
+			_, _ = w.peer.Write(make([]byte, n))
+			time.Sleep(2 * most) // silence is what is tested
+		}
+		if got, err := io.ReadAll(r.Body); string(got) != "<nil>" || err != nil {
+			t.Errorf("%q %v", got, err)
+		}
+	})
+	t.Run("a target that hangs when it has got it all is given up", func(t *testing.T) {
+		t.Parallel()
+		w := start(t, func(c net.Conn, in *bufio.Reader) {
+			_, _ = io.WriteString(c, openEndedHead)
+			_, _ = io.Copy(io.Discard, in) // until it is given up
+		})
+		r, err := http.ReadResponse(bufio.NewReader(w.peer), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		_, _ = w.peer.Write(make([]byte, length))
+		began := time.Now()
+		if _, err := io.ReadAll(r.Body); err == nil || time.Since(began) > 20*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+	t.Run("a client that sends now and then and does not read is given up", func(t *testing.T) {
+		t.Parallel()
+		w := start(t, func(c net.Conn, in *bufio.Reader) {
+			_, _ = io.WriteString(c, openEndedHead)
+			var both sync.WaitGroup
+			both.Go(func() { _, _ = io.Copy(io.Discard, in); _ = c.Close() }) // until it is given up
+			for err := error(nil); err == nil; {
+				_, err = fmt.Fprintf(c, "%x\r\n%s\r\n", 1<<10, make([]byte, 1<<10))
+			}
+			both.Wait()
+		})
+		began := time.Now()
+		for err := error(nil); err == nil && time.Since(began) < 20*time.Second; time.Sleep(most / 3) {
+			_, err = io.WriteString(w.peer, "x")
+		}
+		if took := time.Since(began); took > 15*time.Second {
+			t.Error("it is not")
+		}
+	})
 }

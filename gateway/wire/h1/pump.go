@@ -12,11 +12,18 @@ import (
 
 // pump carries a request body that has not arrived yet to the upstream while the call waits for the reply, which may
 // come before the body has. It is a goroutine of its own, for large and slow bodies only.
+//
+// The connection has one deadline for both directions, and it has one only while the upstream is waited for: when it has to ask for
+// the body (100), to take a piece, to answer when it has got all of it, and to go on with the reply's body, for which it has its time
+// anew with each piece of the request that is sent. Else the client is waited for, which the listener limits.
 type pump struct {
 	conn         *Conn
 	client       exchange.Interrupter // unblocks a read of the client's body
 	mu           sync.Mutex
+	writing      bool // under mu: a piece, or the end, is being written
+	ended        bool // under mu: all of it has been
 	answered     bool // under mu: the reply's head is here
+	listens      bool // under mu: a piece of its body is waited for
 	halted       bool // under mu: nobody wants the body any more
 	done         chan struct{}
 	err          error // valid after done
@@ -33,13 +40,12 @@ func (p *pump) run(x *exchange.Exchange, body exchange.Body, plan *Plan) {
 	defer close(p.done)
 	n, err := p.copy(x, body, plan)
 	x.Usage.RequestBytes += n
-	if p.err = err; err == nil {
-		p.await(plan)
-		return
-	}
+	p.err = err
 	if p.clientFailed = p.clientFailed && !p.stopped(); p.clientFailed { // or it was we who ended the reading
 		p.conn.Interrupt() // no reply to wait for: the request will never be complete
+		return
 	}
+	p.await(plan) // an upstream that takes nothing more may answer all the same
 }
 
 func (p *pump) copy(x *exchange.Exchange, body exchange.Body, plan *Plan) (int64, error) {
@@ -52,14 +58,19 @@ func (p *pump) copy(x *exchange.Exchange, body exchange.Body, plan *Plan) (int64
 		if b, ok := body.Reader.(*Body); ok && body.Length >= 0 && b.relayable() {
 			n, wrote, err := b.relay(p.conn.Conn, plan.Idle)
 			p.clientFailed = err != nil && !wrote
-			return sent + n, err
+			if sent += n; err != nil || b.Done() {
+				return sent, err
+			}
+			p.taken(plan)
+			continue
 		}
 		piece, err := pieces()
 		if len(piece) > 0 {
-			p.conn.Arm(sock.PhaseWrite, plan.Idle)
+			p.begin(plan)
 			if werr := writePiece(p.conn.Conn, piece, body.Length < 0, frame[:0]); werr != nil {
 				return sent, werr
 			}
+			p.taken(plan)
 			sent += int64(len(piece))
 		}
 		switch {
@@ -68,7 +79,7 @@ func (p *pump) copy(x *exchange.Exchange, body exchange.Body, plan *Plan) (int64
 				p.clientFailed = true
 				return sent, errShortBody
 			}
-			return sent, p.end(x, body)
+			return sent, p.end(x, body, plan)
 		case err != nil:
 			p.clientFailed = true
 			return sent, err
@@ -77,21 +88,77 @@ func (p *pump) copy(x *exchange.Exchange, body exchange.Body, plan *Plan) (int64
 }
 
 // end writes what stands behind a chunked body.
-func (p *pump) end(x *exchange.Exchange, body exchange.Body) error {
+func (p *pump) end(x *exchange.Exchange, body exchange.Body, plan *Plan) error {
 	if body.Length >= 0 {
 		return nil
 	}
 	b := append(make([]byte, 0, 64), "0\r\n"...)
 	b = x.Request.Trailer.AppendTo(b)
+	p.begin(plan)
 	_, err := p.conn.Write(append(b, "\r\n"...))
 	return err
 }
 
-// await starts the time that the upstream has for its reply, unless that has come already.
+// begin starts the time that the upstream has to take a piece.
+func (p *pump) begin(plan *Plan) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.writing = true
+	p.conn.Arm(sock.PhaseWrite, plan.Idle)
+}
+
+// taken ends it. The time that the upstream has for the next piece of its reply begins anew.
+func (p *pump) taken(plan *Plan) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.writing = false
+	p.rest(plan.Idle)
+}
+
+// rest leaves the connection with the deadline that it has while nothing is written: that of the reply's next piece, if it is
+// waited for. The lock is held.
+func (p *pump) rest(idle time.Duration) {
+	if p.listens {
+		p.conn.Arm(sock.PhaseRead, idle)
+	} else {
+		p.conn.Disarm()
+	}
+}
+
+// listen says that a piece of the reply's body is waited for.
+func (p *pump) listen(idle time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listens = true; !p.writing {
+		p.rest(idle)
+	}
+}
+
+// heard says that it is here, or will not be.
+func (p *pump) heard() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listens = false; !p.writing {
+		p.rest(0)
+	}
+}
+
+// asked says that the upstream wants the body: from now on the client is waited for, unless that has sent already.
+func (p *pump) asked() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.writing && !p.ended {
+		p.conn.Disarm()
+	}
+}
+
+// await starts the time that the upstream has for its reply or, if that has begun, for the next piece of it: nothing more is sent.
 func (p *pump) await(plan *Plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.answered {
+	if p.writing, p.ended = false, true; p.answered {
+		p.rest(plan.Idle)
+	} else {
 		p.conn.Arm(sock.PhaseWrite, plan.Response)
 	}
 }

@@ -14,15 +14,19 @@ const (
 	relayPiece = 1 << 20
 )
 
-// relayable reports whether the kernel can carry the rest of the body from one socket to the other.
+// relayable reports whether the kernel can carry the rest of the body from one socket to the other. That of a conversation it
+// cannot: the deadlines of both sides hang together there.
 func (b *Body) relayable() bool {
+	if b.spoken.Load() || b.beside != nil {
+		return false
+	}
 	return b.kind == byLength && b.err == nil && b.left >= relayFrom && len(b.in.Buffered()) == 0 && !b.in.Conn.Encrypted()
 }
 
-// relay carries the rest of the body to dst without it passing through this process. patience is how long dst may take
-// no byte. wrote: the error is dst's.
+// relay carries the rest of the body to dst without it passing through this process, or as much of it as comes before the body
+// becomes one side of a conversation. patience is how long dst may take no byte. wrote: the error is dst's.
 func (b *Body) relay(dst *sock.Conn, patience time.Duration) (sent int64, wrote bool, err error) {
-	for b.err == nil {
+	for b.err == nil && !b.spoken.Load() {
 		n, wrote, err := sock.Splice(dst, b.in.Conn, min(b.left, relayPiece), b.patience(), patience)
 		sent += n
 		b.account(n)
@@ -33,7 +37,7 @@ func (b *Body) relay(dst *sock.Conn, patience time.Duration) (sent int64, wrote 
 			b.fail(b.arrived(err))
 		}
 	}
-	if b.err != io.EOF {
+	if b.err != nil && b.err != io.EOF {
 		return sent, false, b.err
 	}
 	return sent, false, nil

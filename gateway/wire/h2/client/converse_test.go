@@ -99,3 +99,44 @@ func TestWhoseBodyNeedNotHurry(t *testing.T) {
 		call.Close()
 	}
 }
+
+// The time that a target has for its answer begins with the end of the request: a client that takes its time costs it nothing.
+func TestTheTimeOfATargetIsNotThatOfTheClient(t *testing.T) {
+	t.Parallel()
+	const most = time.Second
+	c, _ := connect(t, serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		if r.URL.Path == "/silent" {
+			<-r.Context().Done()
+		}
+		_, _ = w.Write(b)
+	}), terms())
+	for path, want := range map[string]string{"/": "", "/silent": exchange.UpstreamTimeout.Name} {
+		x := ask("POST", path)
+		from, to := io.Pipe()
+		x.Request.Body = exchange.Body{Reader: from, Length: -1}
+		x.Wire.(*informs).cut = func() { _ = from.Close() } // it never fails
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for range 2 {
+				time.Sleep(most * 3 / 2) // slowness is what is tested
+				_, _ = io.WriteString(to, "x")
+			}
+			_ = to.Close() // nor does this
+		}()
+		call, err := do(t, c, x, &Plan{Scheme: "http", Response: most, Idle: most})
+		if want == "" {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := body(x); got != "xx" || err != nil {
+				t.Errorf("%q %v", got, err)
+			}
+		} else if got := code(t, err); got != want {
+			t.Error(got)
+		}
+		call.Close()
+		<-ended
+	}
+}
