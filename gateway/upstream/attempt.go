@@ -164,7 +164,19 @@ func (a *attempt) onConn(p *pool.Pool, conn *h1.Conn) error {
 // learn judges the target by how a try went.
 func (a *attempt) learn(err error, reused bool, before time.Duration) {
 	a.took = a.upstream.env.Clock.Now().Sub(a.began)
-	a.target.judge(a.x, err, reused, a.took-before)
+	a.target.judge(a.x, err, reused, max(a.took-before-a.uploaded(err), 0))
+}
+
+// uploaded returns how much of the last try was spent on a request's body that was still coming: a client that takes its time must
+// not make the target look slow.
+func (a *attempt) uploaded(err error) time.Duration {
+	switch {
+	case err != nil:
+		return 0
+	case a.overH2:
+		return a.shared.Uploaded()
+	}
+	return a.call.Uploaded()
 }
 
 // unprocessed reports whether the target has said that it did nothing about the last try, whatever the method.

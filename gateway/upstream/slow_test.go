@@ -3,6 +3,8 @@ package upstream
 import (
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -103,3 +105,59 @@ type pipeWire struct {
 }
 
 func (w pipeWire) Interrupt() { _ = w.from.Close() } // it never fails
+
+// Neither does a client that takes its time make a target look slow, which would have it left alone or ejected. A target that takes
+// its own time does.
+func TestAClientThatTakesItsTimeMakesNoTargetLookSlow(t *testing.T) {
+	t.Parallel()
+	const long = time.Second
+	slow := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/slow" {
+			time.Sleep(long) // slowness is what is tested
+		}
+	}
+	for name, change := range map[string]func(*model.Upstream){"h1": nil, "h2c": overH2C} {
+		start := func() string {
+			if change != nil {
+				return serveH2C(t, 100, slow)
+			}
+			s := httptest.NewServer(http.HandlerFunc(slow))
+			t.Cleanup(s.Close)
+			return strings.TrimPrefix(s.URL, "http://")
+		}
+		for _, path := range []string{"/", "/slow"} {
+			t.Run(name+path, func(t *testing.T) {
+				t.Parallel()
+				u := build(t, env(io.Discard), config(change, start(), start()))
+				x := ask("POST")
+				x.Request.Path = path
+				from, to := io.Pipe()
+				x.Request.Body = exchange.Body{Reader: from, Length: -1}
+				var client sync.WaitGroup
+				client.Go(func() {
+					for range 2 {
+						_, _ = io.WriteString(to, "piece")
+						time.Sleep(long) // as here
+					}
+					_ = to.Close() // it never fails
+				})
+				if status, code := send(t, u, x); status != 200 {
+					t.Fatal(status, code)
+				}
+				client.Wait()
+				latency := 0.0
+				for _, one := range u.Status().Targets {
+					latency = max(latency, one.LatencyMS)
+				}
+				own := 0.0
+				if path == "/slow" {
+					own = float64(long.Milliseconds())
+				}
+				if latency < own || latency > own+float64(long.Milliseconds())*3/2 {
+					t.Errorf("it is taken to answer in %.0f ms, of which it took %.0f", latency, own)
+				}
+			})
+		}
+	}
+}

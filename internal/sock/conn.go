@@ -261,6 +261,9 @@ func (c *Conn) progress() {
 // Disarm takes the deadline away.
 func (c *Conn) Disarm() { c.timer.at.Store(0) }
 
+// Now returns the time on the sweeper's clock.
+func (c *Conn) Now() time.Duration { return c.sweeper.Now() }
+
 // DisarmRead takes the deadline of a read away, and leaves that of a write which somebody has armed meanwhile.
 func (c *Conn) DisarmRead() {
 	if at := c.timer.at.Load(); c.timer.phase.Load() == PhaseRead {

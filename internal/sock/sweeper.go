@@ -72,6 +72,9 @@ func (s *Sweeper) Len() int {
 
 func (s *Sweeper) clock() int64 { return int64(time.Since(s.base)) }
 
+// Now returns the time on the clock that only moves forward; Coarse is cheaper.
+func (s *Sweeper) Now() time.Duration { return time.Duration(s.clock()) }
+
 // Coarse returns the time of the last sweep, at most about a second ago, on the clock that only moves forward.
 func (s *Sweeper) Coarse() time.Duration { return time.Duration(s.now.Load()) }
 

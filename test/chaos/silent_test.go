@@ -174,7 +174,7 @@ func TestStreamsMayBeSilent(t *testing.T) {
 		timeout = 6 * time.Second
 		pause   = 3 * time.Second
 	)
-	limits := fmt.Sprintf("limits: {body_timeout: %v, min_body_rate: 1KiB}", timeout)
+	limits := fmt.Sprintf("limits: {body_timeout: %v, min_body_rate: 1KiB, idle_timeout: %[1]v}", timeout) // none is for these
 	s := startServicesBehind(t)
 	h := startHouse(t, doorsWith("${PUBLIC}", ", "+limits, "${SECURE_SETTINGS}", limits), s.places...)
 	open, collections := h.talking(t), h.collecting(t)

@@ -51,6 +51,7 @@ type Call struct {
 	sent   bool // something of the reply has arrived
 	over   bool // the reply is complete
 	pump   *pump
+	upload time.Duration // see Uploaded
 	cancel *exchange.Canceler
 	method string
 	ownKey bool // the key of a WebSocket is the gateway's own
@@ -148,7 +149,7 @@ func appendLength(b []byte, n int64) []byte {
 // Do makes the prepared call on a connection and fills x.Reply up to the head of the final reply. When it fails, Fresh
 // tells whether the upstream had begun to answer, and the connection has been closed.
 func (c *Call) Do(x *exchange.Exchange, conn *Conn, owner Owner, whole bool) error {
-	c.conn, c.owner, c.sent, c.cancel = conn, owner, false, x.Cancel
+	c.conn, c.owner, c.sent, c.cancel, c.upload = conn, owner, false, x.Cancel, 0
 	c.in = sock.Reader{Conn: conn.Conn}
 	if x.Cancel != nil && !x.Cancel.Guard(conn.Conn) {
 		return c.fail(x, context.Canceled)
@@ -171,6 +172,7 @@ func (c *Call) Do(x *exchange.Exchange, conn *Conn, owner Owner, whole bool) err
 	}
 	if c.pump != nil {
 		x.Request.Streaming = !c.pump.replied()
+		c.upload = c.pump.upload()
 	}
 	conn.Disarm()
 	conn.Calls++
@@ -185,6 +187,10 @@ func (c *Call) Do(x *exchange.Exchange, conn *Conn, owner Owner, whole bool) err
 	c.begin(x, &head)
 	return nil
 }
+
+// Uploaded returns how long after the beginning of Do the last piece of the request's body came that was sent before the reply's
+// head was here: up to then it was mostly the client who took the time. 0: the body was at hand.
+func (c *Call) Uploaded() time.Duration { return c.upload }
 
 // Begun reports whether anything of a reply had arrived when Do failed.
 func (c *Call) Begun() bool { return c.sent }

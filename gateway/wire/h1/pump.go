@@ -20,18 +20,20 @@ type pump struct {
 	conn         *Conn
 	client       exchange.Interrupter // unblocks a read of the client's body
 	mu           sync.Mutex
-	writing      bool // under mu: a piece, or the end, is being written
-	ended        bool // under mu: all of it has been
-	answered     bool // under mu: the reply's head is here
-	listens      bool // under mu: a piece of its body is waited for
-	halted       bool // under mu: nobody wants the body any more
+	writing      bool          // under mu: a piece, or the end, is being written
+	ended        bool          // under mu: all of it has been
+	answered     bool          // under mu: the reply's head is here
+	listens      bool          // under mu: a piece of its body is waited for
+	began, last  time.Duration // under mu: when something of the body came last, on the sweeper's clock
+	halted       bool          // under mu: nobody wants the body any more
 	done         chan struct{}
 	err          error // valid after done
 	clientFailed bool  // the body could not be read, as opposed to written
 }
 
 func startPump(x *exchange.Exchange, conn *Conn, plan *Plan) *pump {
-	p := &pump{conn: conn, client: x.Wire, done: make(chan struct{})}
+	p := &pump{conn: conn, client: x.Wire, began: conn.Now(), done: make(chan struct{})}
+	p.last = p.began
 	go p.run(x, x.Request.Body, plan)
 	return p
 }
@@ -58,10 +60,11 @@ func (p *pump) copy(x *exchange.Exchange, body exchange.Body, plan *Plan) (int64
 		if b, ok := body.Reader.(*Body); ok && body.Length >= 0 && b.relayable() {
 			n, wrote, err := b.relay(p.conn.Conn, plan.Idle)
 			p.clientFailed = err != nil && !wrote
+			p.begin(plan) // what has come last
+			p.taken(plan)
 			if sent += n; err != nil || b.Done() {
 				return sent, err
 			}
-			p.taken(plan)
 			continue
 		}
 		piece, err := pieces()
@@ -103,7 +106,7 @@ func (p *pump) end(x *exchange.Exchange, body exchange.Body, plan *Plan) error {
 func (p *pump) begin(plan *Plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.writing = true
+	p.writing, p.last = true, p.conn.Now()
 	p.conn.Arm(sock.PhaseWrite, plan.Idle)
 }
 
@@ -113,6 +116,13 @@ func (p *pump) taken(plan *Plan) {
 	defer p.mu.Unlock()
 	p.writing = false
 	p.rest(plan.Idle)
+}
+
+// upload returns how long after the beginning something of the body came last.
+func (p *pump) upload() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last - p.began
 }
 
 // rest leaves the connection with the deadline that it has while nothing is written: that of the reply's next piece, if it is

@@ -31,6 +31,7 @@ type Call struct {
 	out    departure // likewise
 	read   reading   // the exchange's goroutine's
 	pump   *pump
+	upload time.Duration // see Uploaded
 	cancel *exchange.Canceler
 	method string
 	host   string
@@ -191,6 +192,10 @@ func (c *Call) Repeatable() bool {
 	}
 	return true // at hand, or not begun to be read
 }
+
+// Uploaded returns how long after the beginning of Do the last piece of the request's body came that was sent before the reply's
+// head was here: up to then it was mostly the client who took the time. 0: the body was at hand.
+func (c *Call) Uploaded() time.Duration { return c.upload }
 
 // Begun reports whether anything of a reply had arrived when Do failed.
 func (c *Call) Begun() bool { return c.in.begun }

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"errors"
+	"time"
 
 	"headgate/gateway/exchange"
 	"headgate/gateway/wire/h1"
@@ -12,7 +13,11 @@ import (
 // The place is given back when the call has ended, whatever comes of it. After an error, which is an *exchange.Error or that
 // of the request's body, the call has left the connection; see Unprocessed and Repeatable for making it on another one.
 func (c *Call) Do(x *exchange.Exchange, conn *Conn) error {
-	c.cancel, c.denied = x.Cancel, false
+	c.cancel, c.denied, c.upload = x.Cancel, false, 0
+	var began time.Time
+	if !c.whole {
+		began = conn.terms.Clock.Now()
+	}
 	if err := c.ask(x, conn); err != nil {
 		return c.failed(err)
 	}
@@ -20,6 +25,9 @@ func (c *Call) Do(x *exchange.Exchange, conn *Conn) error {
 		return c.failed(err)
 	}
 	if c.pump != nil {
+		if !c.whole {
+			c.upload = c.pump.upload(began)
+		}
 		x.Request.Streaming = !c.pump.replied(x)
 	}
 	c.reply(x)

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"headgate/gateway/exchange"
+	"headgate/internal/clock"
 	"headgate/internal/sock"
 )
 
@@ -148,13 +150,18 @@ type pump struct {
 	kept   *[]byte // what was sent, to be sent again; nil: it was too much
 	tail   *exchange.Header
 
+	clock clock.Clock
+	began time.Time
+	last  atomic.Int64 // when something of the body has come last, in nanoseconds from then
+
 	done         chan struct{}
 	err          error // valid after done
 	clientFailed bool  // the body could not be read, as opposed to sent
 }
 
 func startPump(x *exchange.Exchange, c *Call, body exchange.Body) *pump {
-	p := &pump{call: c, client: x.Wire, kept: sock.Get(), tail: &x.Request.Trailer, done: make(chan struct{})}
+	p := &pump{call: c, client: x.Wire, kept: sock.Get(), tail: &x.Request.Trailer, done: make(chan struct{}), clock: c.conn.terms.Clock}
+	p.began = p.clock.Now()
 	*p.kept = (*p.kept)[:0]
 	p.moved.L = &p.mu
 	if w, ok := x.Wire.(exchange.Patient); ok && ofMessages(x.Request.Header.Get("Content-Type")) {
@@ -188,6 +195,7 @@ func (p *pump) copy(body exchange.Body) (sent int64, err error) {
 			p.clientFailed = true
 			return sent, errShortBody
 		}
+		p.came()
 		last := ended && p.tail.Len() == 0 // trailers are there by then
 		if len(piece) > 0 {
 			if err := p.push(piece, last); err != nil {
@@ -226,6 +234,14 @@ func (p *pump) push(piece []byte, last bool) error {
 		p.finish(last)
 		return nil
 	})
+}
+
+// came notes when something of the body has come last. It is not for who holds the lock, which may last.
+func (p *pump) came() { p.last.Store(int64(p.clock.Now().Sub(p.began))) }
+
+// upload returns how long after a time something of the body came last.
+func (p *pump) upload(since time.Time) time.Duration {
+	return max(time.Duration(p.last.Load())-since.Sub(p.began), 0)
 }
 
 // end sends what stands behind a body whose length was not known.
