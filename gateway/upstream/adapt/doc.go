@@ -5,10 +5,10 @@
 // one time, new, or become ten times slower, is none of a limiter's business. Every epoch the requests under way, their latency
 // and their throughput are compared. When answers take longer and nothing else is wrong, the requests under way grow by as much
 // and then stay (Little's law); when there are ever more of them, or as many clients as there are wait for each other, the
-// upstream may get more than it can do. That is put to a test before anything else follows: for one to four latencies as many as
-// are under way are let through, then half of them, and the others wait; none is refused. If the others are quicker for it and
-// as many are answered as before, they have waited for each other, and there is a limit. If fewer are answered, or they are as slow
-// as before, the upstream is merely slow. Where a test would take more than ten seconds, ever more requests under way are enough.
+// upstream may get more than it can do. That is put to a test before anything else follows: for about two latencies half as many
+// are let through, and the others wait; none is refused. If those are quicker than the youngest of all would have been and as many
+// are answered as before, requests have waited for each other, and there is a limit. If fewer are answered, or they are as slow as
+// before, the upstream is merely slow. Where a test would take more than ten seconds, ever more requests under way are enough.
 //
 // What fails begins no limit: an upstream that refuses what is too much for it is not overloaded, one that hangs or cannot be
 // reached does not get better by being asked less, and requests that hang would hold the places of those that come when it is

@@ -34,7 +34,7 @@ const (
 	longEpoch  = 2 * time.Second
 	// settling is how many mean latencies pass after a change of the limit before latencies count: those of requests that began
 	// under the old limit would have it changed again for the same reason.
-	settling     = 4
+	settling     = 3
 	longSettling = 10 * time.Second
 	// baseDown and baseUp are how much of a difference the baseline takes up each epoch when no evidence is needed.
 	baseDown = 0.5
@@ -57,6 +57,7 @@ type sample struct {
 	good    atomic.Int64 // latencies
 	logs    atomic.Int64 // sum of their logarithms, of microseconds, in units of 1 / tick
 	squares atomic.Int64 // sum of the squares of the logarithms, in the same units
+	sum     atomic.Int64 // of the latencies, in microseconds
 	refused atomic.Int64
 	late    atomic.Int64 // did not come in time
 	ended   atomic.Int64 // of all kinds, since the beginning
@@ -67,7 +68,9 @@ func (s *sample) add(took time.Duration, o Outcome) {
 	switch o {
 	case Served:
 		s.good.Add(1)
-		log := math.Log(max(float64(took)/float64(time.Microsecond), 1))
+		micros := max(float64(took)/float64(time.Microsecond), 1)
+		log := math.Log(micros)
+		s.sum.Add(int64(micros))
 		s.logs.Add(int64(log * tick))
 		s.squares.Add(int64(log * log * tick))
 	case Refused:
@@ -78,7 +81,7 @@ func (s *sample) add(took time.Duration, o Outcome) {
 }
 
 // totals are the figures of an epoch.
-type totals struct{ good, logs, squares, refused, late int64 }
+type totals struct{ good, logs, squares, sum, refused, late int64 }
 
 func (t totals) count() int64 { return t.good + t.overload() }
 
@@ -93,6 +96,9 @@ func (t totals) mean() (mean, deviation float64) {
 	mean = float64(t.logs) / tick / n
 	return mean, math.Sqrt(max(float64(t.squares)/tick/n-mean*mean, 0) / n)
 }
+
+// whole returns the logarithm of the mean of the latencies, which is what Little's law is about.
+func (t totals) whole() float64 { return math.Log(float64(max(t.sum, 1)) / float64(max(t.good, 1))) }
 
 // point is a limit, the latency that it led to, and how many good answers a second.
 type point struct{ limit, latency, pace float64 }

@@ -34,7 +34,9 @@ const (
 	staying = 3
 	// longTest is how long a test may take, which is about testLatencies.
 	longTest      = 10 * time.Second
-	testLatencies = 4
+	testLatencies = 2
+	// proven is how much of a difference the baseline takes up when a test was about slowness: tests may err, too.
+	proven = 0.5
 	// testPatience is how long a request waits that is held back. Then the test is over, and it goes: nobody is to be refused for
 	// the sake of finding out.
 	testPatience = longTest
@@ -59,7 +61,12 @@ type signs struct {
 	waits int     // epochs in a row in which latency looked like waiting
 	stays int     // of these, the last ones in which as many were under way as before
 	crowd float64 // how many were under way when it had looked so for a while
+	good  int64   // answers since then
+	age   time.Duration
 }
+
+// pace is how many were answered in a second.
+func (s *signs) pace() float64 { return float64(s.good) / s.age.Seconds() }
 
 // room is how many requests may be under way while nothing is limited, when n are.
 func (e *estimate) room(n float64) float64 { return min(max(freeRoom, freeTimes*n), e.bounds.cap) }
@@ -91,6 +98,13 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 	}
 	p, rise := point{n, mean, float64(t.good) / age.Seconds()}, mean-e.base
 	waiting := rise-math.Hypot(noise, e.blur) > math.Log(shrinkAbove)
+	if !waiting {
+		e.signs = signs{}
+	}
+	if e.signs.waits >= turning {
+		e.signs.good += t.good
+		e.signs.age += age
+	}
 	switch {
 	case waiting && late:
 		e.since = now
@@ -99,19 +113,16 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 	case waiting && e.signs.waits < turning:
 		e.signs.waits++
 		e.signs.crowd = max(n, e.signs.crowd)
-	case waiting && same && e.signs.stays >= staying && e.testable(p):
-		e.test(now, mean)
-		e.halve(now, p)
+	case waiting && same && e.signs.stays >= staying && e.testable():
+		e.test(now)
 		return
 	case waiting && n > crowded*e.signs.crowd+chance*math.Sqrt(e.signs.crowd):
-		if e.testable(p) {
-			e.test(now, max(mean, math.Log(n/p.pace*1e6)))
+		if e.testable() {
+			e.test(now)
 		} else {
 			e.begin(now, p, 0)
 		}
 		return
-	case !waiting:
-		e.signs = signs{}
 	}
 	switch {
 	case rise < -2*noise: // the lowest of many noisy means would be too low
@@ -132,26 +143,21 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 }
 
 // testable reports whether a test would be over soon: those who are held back would wait in vain for one that takes longer.
-func (e *estimate) testable(p point) bool {
-	return p.limit/p.pace*testLatencies <= longTest.Seconds() && p.pace*longTest.Seconds() >= testLatencies*leastSamples
+func (e *estimate) testable() bool {
+	most := longTest.Seconds() / testLatencies
+	return e.limit <= e.signs.pace()*most && e.signs.pace()*most >= leastSamples
 }
 
-// test begins to find out what it means that answers take long. For about one and a half latencies no more are let through than
-// are under way, so that it is known how long as many take; latency is what the youngest of them may take.
-func (e *estimate) test(now time.Duration, latency float64) {
-	e.phase, e.anchor = trying, point{}
-	e.set(e.limit, Testing)
-	e.settled = now + min(inMicroseconds(latency)*3/2, longSettling)
-}
-
-// halve is the second half of a test: fewer are let through, and the others wait.
-func (e *estimate) halve(now time.Duration, p point) {
-	e.anchor = p
+// test begins to find out what it means that answers take long: half as many are let through, and the others wait, until it shows
+// how long those take who meet the half. By Little's law the youngest of all would take as long as the upstream needs to
+// answer all: latencies of those that were answered so far tell less, since there were fewer when they began.
+func (e *estimate) test(now time.Duration) {
+	e.phase, e.anchor = trying, point{e.limit, math.Log(e.limit / e.signs.pace() * 1e6), e.signs.pace()}
 	e.set(e.limit-min(e.limit/2, e.bounds.held), Testing)
-	e.settled = now + min(inMicroseconds(p.latency)*3/2, longSettling)
+	e.settled = now + inMicroseconds(e.anchor.latency)
 }
 
-// prove judges the epochs of a test. Requests that wait for each other are quicker when fewer are under way, and as many of them
+// prove judges the epoch of a test. Requests that wait for each other are quicker when fewer are under way, and as many of them
 // are answered; a service that is merely slow is as slow as before.
 func (e *estimate) prove(now, age time.Duration, t totals, reached bool) {
 	if !reached || t.good < leastSamples { // it was only for a moment, or they fail
@@ -160,16 +166,15 @@ func (e *estimate) prove(now, age time.Duration, t totals, reached bool) {
 	}
 	mean, noise := t.mean()
 	e.last = mean
-	p := point{e.limit, mean, float64(t.good) / age.Seconds()}
-	switch {
-	case e.anchor.limit == 0:
-		e.halve(now, p)
-	case e.anchor.depends(p) < dependent || !p.keeps(e.anchor):
-		e.base, e.blur = mean, noise
+	p := point{e.limit, t.whole(), float64(t.good) / age.Seconds()}
+	if e.anchor.depends(p) < dependent || !p.keeps(e.anchor) {
+		e.base += (mean - e.base) * proven
+		e.blur = noise
 		e.release()
-	default:
-		e.begin(now, p, p.limit*mostShrink)
+		return
 	}
+	p.latency = mean
+	e.begin(now, p, p.limit*mostShrink*mostShrink)
 }
 
 // begin lets the limit begin where it is right if the baseline is: at as many requests as are under way when throughput is what

@@ -199,6 +199,7 @@ func (l *Limiter) figures(reset bool) (t totals) {
 		t.good += s.good.Swap(0)
 		t.logs += s.logs.Swap(0)
 		t.squares += s.squares.Swap(0)
+		t.sum += s.sum.Swap(0)
 		t.refused += s.refused.Swap(0)
 		t.late += s.late.Swap(0)
 	}
