@@ -112,7 +112,7 @@ func claimsOf(h *exchange.Header) (c claims) {
 	return c
 }
 
-// isClaim reports whether the field says something about the client that only a trusted proxy may say.
+// isClaim reports whether the field says something about the client, or the request, that only a trusted proxy may say.
 func isClaim(name string) bool {
 	switch len(name) {
 	case 9:
@@ -122,7 +122,7 @@ func isClaim(name string) bool {
 	case 16:
 		return exchange.EqualFold(name, "X-Forwarded-Host") || exchange.EqualFold(name, "X-Forwarded-Port")
 	case 17:
-		return exchange.EqualFold(name, "X-Forwarded-Proto")
+		return exchange.EqualFold(name, "X-Forwarded-Proto") || exchange.EqualFold(name, exchange.MirrorMark)
 	case 18:
 		return exchange.EqualFold(name, "X-Forwarded-Prefix") || exchange.EqualFold(name, "X-Forwarded-Server")
 	}

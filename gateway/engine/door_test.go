@@ -35,7 +35,8 @@ func heard(x *exchange.Exchange) string {
 func TestWhatAnUnknownPeerClaimsIsReplaced(t *testing.T) {
 	claims := []string{
 		"X-Forwarded-For: 1.2.3.4", "x-forwarded-proto: https", "X-Forwarded-Host: evil", "X-Forwarded-Port: 1",
-		"X-Forwarded-Prefix: /evil", "X-Forwarded-Server: evil", "X-Real-IP: 1.2.3.4", "Forwarded: for=1.2.3.4;proto=https",
+		"X-Forwarded-Prefix: /evil", "X-Forwarded-Server: evil", "x-headgate-mirror: 1", "X-Real-IP: 1.2.3.4",
+		"Forwarded: for=1.2.3.4;proto=https",
 	}
 	for _, test := range []struct{ mode, peer, want string }{
 		{"x-forwarded", "203.0.113.9", "A: b\nX-Forwarded-For: 203.0.113.9\nX-Forwarded-Proto: http\nX-Forwarded-Host: shop.example:8080"},

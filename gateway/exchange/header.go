@@ -12,6 +12,10 @@ type Field struct {
 	start, end uint32
 }
 
+// MirrorMark is the field that a copy of an exchange bears, so that a service that is rehearsed knows and no other mirror copies
+// it again. Of a client it is a claim, as X-Forwarded-For is: only trusted proxies are believed.
+const MirrorMark = "X-Headgate-Mirror"
+
 // Header is an ordered list of fields. Names and values of a received head are substrings of one immutable string, so
 // they may be kept for as long as wanted; untouched lines are forwarded by copying the bytes that came.
 // The zero value is an empty header. It is not safe for concurrent use.

@@ -14,9 +14,6 @@ import (
 	"headgate/gateway/upstream"
 )
 
-// Mark is the header field that a copy bears, so that a service that is rehearsed knows. A client's own is taken away.
-const Mark = "X-Headgate-Mirror"
-
 // Mirror sends copies of exchanges to another service. The exchange itself never waits for its copy: what would make it wait
 // is left out and counted.
 type Mirror struct {
@@ -88,7 +85,11 @@ func (m *Mirror) send(x *exchange.Exchange, number uint64) (upstream.Call, pinne
 }
 
 func (m *Mirror) mirror(x *exchange.Exchange, ask func() (upstream.Call, pinner, error)) (upstream.Call, pinner, error) {
-	x.Request.Header.Del(Mark)
+	if isCopy(x) { // of another mirror: two that send copies to each other would never end
+		m.counts.leftOut(x.Shard, reasonCopy)
+		return ask()
+	}
+	x.Request.Header.Del(exchange.MirrorMark) // of a policy
 	c := m.prepare(x)
 	if c == nil {
 		return ask()
@@ -106,6 +107,13 @@ func (m *Mirror) mirror(x *exchange.Exchange, ask func() (upstream.Call, pinner,
 	}
 	begun = true
 	return m.begin(c, x, call, err), by, err
+}
+
+// isCopy reports whether an exchange is a copy already: of a mirror here, or of another gateway that is trusted to say so.
+// From others the mark does not get through the door.
+func isCopy(x *exchange.Exchange) bool {
+	_, here := x.Wire.(nobody)
+	return here || x.Client.Trusted && x.Request.Header.Has(exchange.MirrorMark)
 }
 
 // prepare makes the copy of an exchange that is to have one and takes a place for it; nil: it has none.
@@ -135,7 +143,7 @@ func (m *Mirror) prepare(x *exchange.Exchange) *twin {
 		return nil
 	}
 	c := newTwin(x)
-	c.x.Request.Header.Add(Mark, "1")
+	c.x.Request.Header.Add(exchange.MirrorMark, "1")
 	if m.hide != "" {
 		c.x.Request.Header.DropCookie(m.hide)
 	}

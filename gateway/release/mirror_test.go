@@ -115,8 +115,11 @@ func compared(change func(*model.MirrorCompare)) func(*model.Mirror) {
 	}
 }
 
+// client is the wire of one that sees nothing.
+type client struct{ nobody }
+
 func request(method, path string, body io.Reader, length int64) *exchange.Exchange {
-	x := &exchange.Exchange{ID: "id-1", Start: time.Now(), Wire: nobody{}, Cancel: new(exchange.Canceler)}
+	x := &exchange.Exchange{ID: "id-1", Start: time.Now(), Wire: client{}, Cancel: new(exchange.Canceler)}
 	x.Request = exchange.Request{Method: method, Path: path, Host: "shop.example", Scheme: "http"}
 	x.Request.Body = exchange.Body{Reader: body, Length: length}
 	return x
@@ -166,7 +169,8 @@ func says(body string) http.HandlerFunc {
 func hears(to chan<- string) http.HandlerFunc {
 	return func(_ http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
-		to <- r.Method + " " + r.URL.String() + " host=" + r.Host + " key=" + r.Header.Get("X-Key") + " mark=" + r.Header.Get(Mark) +
+		to <- r.Method + " " + r.URL.String() + " host=" + r.Host + " key=" + r.Header.Get("X-Key") +
+			" mark=" + r.Header.Get(exchange.MirrorMark) +
 			" cookie=" + r.Header.Get("Cookie") + " body=" + string(b)
 	}
 }
@@ -187,7 +191,7 @@ func TestACopyIsTheSameRequest(t *testing.T) {
 		x := request("POST", "/orders", body.reader, body.length)
 		x.Request.Query, x.Request.HasQuery = "a=b", true
 		x.Request.Header.Add("X-Key", "secret")
-		x.Request.Header.Add(Mark, "forged")
+		x.Request.Header.Add(exchange.MirrorMark, "forged")
 		x.Request.Header.Add("Cookie", "a=b; headgate=pin")
 		s.ask(x)
 		const head = "POST /orders?a=b host=shop.example key=secret mark="
@@ -322,6 +326,35 @@ func TestWhatIsNotCopied(t *testing.T) {
 	for range 20 {
 		none.ask(request("GET", "/", nil, 0))
 	}
+}
+
+// A copy keeps its mark and is not copied again, whoever made it: another gateway that is trusted, or another mirror here.
+func TestACopyIsNotCopiedAgain(t *testing.T) {
+	first, second := make(chan string, 1), make(chan string, 1)
+	s := open(t, hears(first), hears(second), nil)
+	ask := func(change func(*exchange.Exchange)) (heard string) {
+		x := request("GET", "/", nil, 0)
+		x.Request.Header.Add(exchange.MirrorMark, "1")
+		change(x)
+		s.ask(x)
+		return <-first
+	}
+	for i, change := range []func(*exchange.Exchange){
+		func(x *exchange.Exchange) { x.Client.Trusted = true }, func(x *exchange.Exchange) { x.Wire = nobody{} },
+	} {
+		if got := ask(change); !strings.Contains(got, "mark=1") {
+			t.Errorf("the service does not know that it is a copy: %s", got)
+		}
+		s.awaitCount("left_out", "reason", reasonCopy, uint64(i+1))
+	}
+	s.awaitPlaces()
+	if n := len(second); n != 0 || s.count("copies", "outcome", outcomeAnswered) != 0 {
+		t.Errorf("%d copies of copies", n)
+	}
+	if got := ask(func(*exchange.Exchange) {}); strings.Contains(got, "mark=1") {
+		t.Errorf("a mark that nobody trusted has set is believed: %s", got)
+	}
+	<-second
 }
 
 func TestACopyIsSentWhenTheServiceFails(t *testing.T) {

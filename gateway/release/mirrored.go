@@ -14,6 +14,7 @@ const (
 	outcomeLate     = "timeout"
 	outcomePanicked = "panic"
 
+	reasonCopy       = "copy"
 	reasonBusy       = "concurrency"
 	reasonTooLarge   = "body_too_large"
 	reasonIncomplete = "body_incomplete"
@@ -41,9 +42,11 @@ func newMirrored(r *metric.Registry, upstream string) *mirrored {
 	return &mirrored{
 		outcomes: family("headgate_mirror_copies_total", "Copies that a mirror has sent, by what became of them: "+
 			"answered, failed, timeout, panic.", "outcome", outcomeAnswered, outcomeFailed, outcomeLate, outcomePanicked),
-		reasons: family("headgate_mirror_left_out_total", "Exchanges that a mirror has not copied, by reason: concurrency (as many are under "+
-			"way as may be), body_too_large, body_incomplete (the reply came before all of it, or it was too large), upgrade, "+
-			"stream (gRPC, or events are asked for).", "reason", reasonBusy, reasonTooLarge, reasonIncomplete, reasonUpgrade, reasonStream),
+		reasons: family("headgate_mirror_left_out_total", "Exchanges that a mirror has not copied, by reason: copy (of another mirror), "+
+			"concurrency (as many are under way as may be), body_too_large, "+
+			"body_incomplete (the reply came before all of it, or it was too large), upgrade, "+
+			"stream (gRPC, or events are asked for).", "reason",
+			reasonCopy, reasonBusy, reasonTooLarge, reasonIncomplete, reasonUpgrade, reasonStream),
 		results: family("headgate_mirror_compared_total", "Answers to copies that were compared, by result: same, different, not_compared "+
 			"(a body was too large, incomplete, or encoded otherwise than by gzip).",
 			"result", resultSame, resultDifferent, resultUnknown),

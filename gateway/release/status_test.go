@@ -84,7 +84,7 @@ func TestStatusSaysWhatBecomesOfCopies(t *testing.T) {
 	<-asked
 	s.ask(request("GET", "/", nil, 0))
 	const begun = "shadow 100 1/1 map[answered:0 failed:0 panic:0 timeout:0] " +
-		"map[body_incomplete:0 body_too_large:0 concurrency:1 stream:0 upgrade:0] " +
+		"map[body_incomplete:0 body_too_large:0 concurrency:1 copy:0 stream:0 upgrade:0] " +
 		"map[different:0 not_compared:0 same:0] map[body:0 header:0 status:0]"
 	if got := look(); got != begun {
 		t.Errorf("%s\nwant\n%s", got, begun)
@@ -93,7 +93,7 @@ func TestStatusSaysWhatBecomesOfCopies(t *testing.T) {
 	s.awaitCount("compared", "result", resultDifferent, 1)
 	s.awaitPlaces()
 	const over = "shadow 100 0/1 map[answered:1 failed:0 panic:0 timeout:0] " +
-		"map[body_incomplete:0 body_too_large:0 concurrency:1 stream:0 upgrade:0] " +
+		"map[body_incomplete:0 body_too_large:0 concurrency:1 copy:0 stream:0 upgrade:0] " +
 		"map[different:1 not_compared:0 same:0] map[body:1 header:0 status:0]"
 	if got := look(); got != over {
 		t.Errorf("%s\nwant\n%s", got, over)
