@@ -40,18 +40,23 @@ func explainRouteCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				enc := json.NewEncoder(c.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return fail(enc.Encode(e))
-			}
-			return fail(printExplanation(c.OutOrStdout(), e))
+			return tell(c.OutOrStdout(), e, printExplanation, asJSON)
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", defaultDocument, "the document: a file or a folder")
 	c.Flags().StringArrayVarP(&headers, "header", "H", nil, "a header field of the request, as 'Name: value'")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// tell prints an explanation: for programs as JSON, for people as print does.
+func tell[E any](w io.Writer, e E, print func(io.Writer, E) error, asJSON bool) error {
+	if !asJSON {
+		return fail(print(w, e))
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return fail(enc.Encode(e))
 }
 
 func explainRoute(file, method, url string, headers []string) (compile.Explanation, error) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -37,12 +36,7 @@ func explainConnectionCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				enc := json.NewEncoder(c.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return fail(enc.Encode(e))
-			}
-			return fail(printConnection(c.OutOrStdout(), e))
+			return tell(c.OutOrStdout(), e, printConnection, asJSON)
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", defaultDocument, "the document: a file or a folder")

@@ -51,12 +51,7 @@ func explainUpstreamCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				enc := json.NewEncoder(c.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return fail(enc.Encode(e))
-			}
-			return fail(printUpstream(c.OutOrStdout(), e))
+			return tell(c.OutOrStdout(), e, printUpstream, asJSON)
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", defaultDocument, "the document: a file or a folder")

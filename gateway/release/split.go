@@ -13,6 +13,7 @@ import (
 	"headgate/gateway/upstream"
 	"headgate/internal/clock"
 	"headgate/internal/metric"
+	"headgate/internal/spread"
 )
 
 // Service answers exchanges, as upstream.Upstream does: it fills x.Reply up to its head, and the call is closed at the
@@ -92,7 +93,7 @@ func NewSplit(name string, m *model.Split, to map[string]Service, e Env) (*Split
 		v := m.Variants[n]
 		one := variant{
 			name: n, asks: v.Upstream, to: to[v.Upstream], pinner: pinnerOf(to[v.Upstream]), weight: v.Weight,
-			salt: hash(hash(hash(offset, name), "\x00"), n), meter: newMeter(e.Metrics, name, n),
+			salt: spread.Text(spread.Next(spread.Text(spread.Start, name)), n), meter: newMeter(e.Metrics, name, n),
 		}
 		one.inner = assignerOf(one.to)
 		if v.Ramp != nil {
@@ -142,10 +143,10 @@ func (s *Split) choose(x *exchange.Exchange, number uint64) (v *variant, why str
 	}
 	if s.key != nil {
 		if key := s.key(x); key != "" {
-			return s.assign(mix(hash(offset, key)), x.Start), byKey
+			return s.assign(spread.Mix(spread.Text(spread.Start, key)), x.Start), byKey
 		}
 	}
-	return s.assign(mix(number), x.Start), byNumber
+	return s.assign(spread.Mix(number), x.Start), byNumber
 }
 
 // override returns the variant that the request names, if it may.
@@ -193,7 +194,7 @@ func (s *Split) assign(key uint64, now time.Time) (best *variant) {
 		if w <= 0 {
 			continue
 		}
-		if draw := -math.Log(unit(mix(key^v.salt))) / w; draw < least {
+		if draw := -math.Log(unit(spread.Mix(key^v.salt))) / w; draw < least {
 			best, least = v, draw
 		}
 	}
@@ -202,23 +203,3 @@ func (s *Split) assign(key uint64, now time.Time) (best *variant) {
 
 // unit spreads a number over what is between 0 and 1, without either.
 func unit(n uint64) float64 { return (float64(n>>11) + 0.5) / (1 << 53) }
-
-// FNV-1a, and the end of MurmurHash3, which spreads it over all bits. Who sends a key decides about himself alone, so
-// there is no secret in it: all nodes agree, and a restart changes nothing.
-const (
-	offset uint64 = 14695981039346656037
-	prime  uint64 = 1099511628211
-)
-
-func hash(h uint64, s string) uint64 {
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * prime
-	}
-	return h
-}
-
-func mix(h uint64) uint64 {
-	h = (h ^ h>>33) * 0xff51afd7ed558ccd
-	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
-	return h ^ h>>33
-}

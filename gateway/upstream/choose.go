@@ -7,6 +7,7 @@ import (
 	"headgate/config/model"
 	"headgate/gateway/exchange"
 	"headgate/gateway/upstream/balance"
+	"headgate/internal/spread"
 )
 
 // Expressions compiles what a document asks about requests.
@@ -86,22 +87,8 @@ func (u *Upstream) pick(x *exchange.Exchange, not *balance.Tried) (t *target, fu
 // Pin names a target for Exchange.Affinity, by its address. It is the same for all gateways, and not the same for two
 // upstreams.
 func (u *Upstream) Pin(address string) uint64 {
-	h := hashText(hashText(fnvOffset, u.Name)*fnvPrime, address) // between them a byte of 0
-	return max(h, 1)
+	return max(spread.Text(spread.Next(spread.Text(spread.Start, u.Name)), address), 1)
 }
-
-func hashText(h uint64, s string) uint64 {
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * fnvPrime
-	}
-	return h
-}
-
-// The 64-bit FNV-1a hash, which is the same on every node, so that all of them place a key alike.
-const (
-	fnvOffset = 14695981039346656037
-	fnvPrime  = 1099511628211
-)
 
 // hash places a request among the targets by its key. Where there is none, chance does.
 func (u *Upstream) hash(x *exchange.Exchange) uint64 {
@@ -112,7 +99,7 @@ func (u *Upstream) hash(x *exchange.Exchange) uint64 {
 	if key == "" {
 		return rand.Uint64()
 	}
-	return hashText(fnvOffset, key)
+	return spread.Text(spread.Start, key)
 }
 
 // checkBalance compiles the key of consistent hashing; nil: requests have none.

@@ -6,6 +6,7 @@ import (
 	"headgate/gateway/exchange"
 	"headgate/gateway/policy"
 	"headgate/internal/metric"
+	"headgate/internal/spread"
 )
 
 // chance decides which exchanges one kind of fault hits.
@@ -19,7 +20,7 @@ type chance struct {
 func newChance(e policy.Env, name string, percent float64) chance {
 	labels := append(e.Labels[:len(e.Labels):len(e.Labels)], metric.Label{Name: "fault", Value: name})
 	return chance{
-		below: uint64(math.Ceil(percent / 100 * (1 << 53))), salt: hash(hash(offset, e.Instance), name),
+		below: uint64(math.Ceil(percent / 100 * (1 << 53))), salt: spread.Text(spread.Text(spread.Start, e.Instance), name),
 		injected: e.Metrics.Counter("headgate_faults_injected_total", "Exchanges that the policy fault has hit, by kind of fault.", labels...),
 	}
 }
@@ -38,7 +39,7 @@ func (f *faults) toss(x *exchange.Exchange) toss {
 	t := toss{random: f.random}
 	if f.key != nil {
 		if key := f.key(x); key != "" {
-			t.key, t.keyed = hash(offset, key), true
+			t.key, t.keyed = spread.Text(spread.Start, key), true
 		}
 	}
 	return t
@@ -50,27 +51,7 @@ func (t *toss) hits(c *chance) bool {
 	case c.below == 0:
 		return false
 	case t.keyed:
-		return c.hits(mix(t.key ^ c.salt))
+		return c.hits(spread.Mix(t.key ^ c.salt))
 	}
 	return c.hits(t.random())
-}
-
-// FNV-1a, and the end of MurmurHash3, which spreads it over all bits. What somebody sends as a key decides about his own
-// requests alone, so there is no secret in it: nodes agree, and a restart changes nothing.
-const (
-	offset uint64 = 14695981039346656037
-	prime  uint64 = 1099511628211
-)
-
-func hash(h uint64, s string) uint64 {
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * prime
-	}
-	return h
-}
-
-func mix(h uint64) uint64 {
-	h = (h ^ h>>33) * 0xff51afd7ed558ccd
-	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
-	return h ^ h>>33
 }
