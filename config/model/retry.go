@@ -60,6 +60,6 @@ func (b *Breaker) SetDefaults() {
 // 504; grpc: unavailable).
 // Other answers go to the client, and so does what is the client's own doing. One of its fields is given.
 type Fallback struct {
-	Upstream string   `yaml:"upstream" doc:"Asked instead, if the request can still be sent: its body has not begun to be sent or is of retry.max_body at most, and it may be repeated (see retry) or the first service has not seen it."`
+	Upstream string   `yaml:"upstream" doc:"Asked instead, also a split, if the request can still be sent: its body has not begun to be sent or is of retry.max_body at most, and it may be repeated (see retry) or the first service has not seen it."`
 	Respond  *Respond `yaml:"respond" doc:"Answered instead."`
 }

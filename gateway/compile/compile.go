@@ -184,7 +184,7 @@ func (c *Compiler) goLive(j *job) {
 	c.built.Consumers += j.count.Consumers
 	c.options.Metrics.Collect("fronts", collectFronts(c.options.Clock, c.live.sortedFronts()))
 	for _, s := range c.live.upstreams {
-		s.upstream.Bind(c.liveNamed)
+		s.upstream.Bind(c.live.place)
 	}
 	for _, s := range c.live.upstreams {
 		s.upstream.Start()

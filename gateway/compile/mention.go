@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"headgate/gateway/exchange"
+	"headgate/gateway/release"
 	"headgate/gateway/upstream"
 	"headgate/internal/text"
 )
@@ -36,9 +38,9 @@ func (j *job) mention(name string, n upstream.Mention, names []string) {
 			hint = j.upstreamNames()
 		}
 		j.problem("unknown_upstream", fmt.Sprintf("there is no upstream %q%s", n.Name, hint), path...)
-	case n.Path[0] == "fallback" && j.loaded.Document.Upstreams[n.Name].Split != nil:
-		j.problem("invalid_value", fmt.Sprintf("%q is a split, and a fallback is an upstream with targets; name one of its variants' upstreams",
-			n.Name), path...)
+	case n.Path[0] == "fallback" && j.loaded.Document.Upstreams[n.Name].Split != nil && from != nil && from.upstream.Raw():
+		j.problem("invalid_value", fmt.Sprintf("%q is a split, which shares requests, and the targets of %q carry bytes; "+
+			"name an upstream with tcp:// targets, which shares connections by their weights", n.Name, name), path...)
 	case from == nil || to == nil: // one of them has problems of its own
 	case from.upstream.Raw() != to.upstream.Raw():
 		j.problem("invalid_value", fmt.Sprintf("of %q and %q one carries bytes and the other one HTTP; both must have tcp:// targets, or none",
@@ -76,10 +78,29 @@ func (c *cycles) from(name string) {
 	c.done[name] = true
 }
 
-// liveNamed is what references between upstreams lead to; Compiler.mu is held.
-func (c *Compiler) liveNamed(name string) *upstream.Upstream {
-	if s := c.live.upstreams[name]; s != nil {
-		return s.upstream
+// place is what references between upstreams lead to. A document that is live does not change any more.
+func (l live) place(name string) upstream.Place {
+	if s := l.upstreams[name]; s != nil {
+		return upstream.Place{Upstream: s.upstream}
 	}
-	return nil
+	if f := l.fronts[name]; f != nil && f.split != nil {
+		return upstream.Place{Split: func(x *exchange.Exchange) (*upstream.Upstream, func(error)) { return l.pick(x, f.split) }}
+	}
+	return upstream.Place{}
+}
+
+// pick chooses a variant, and of one that is a split itself again; splits lead to each other in no circle.
+func (l live) pick(x *exchange.Exchange, s *release.Split) (*upstream.Upstream, func(error)) {
+	name, outer := s.Pick(x)
+	p := l.place(name)
+	if p.Split == nil {
+		return p.Upstream, outer
+	}
+	to, inner := p.Split(x)
+	return to, func(err error) {
+		outer(err)
+		if inner != nil {
+			inner(err)
+		}
+	}
 }

@@ -33,6 +33,8 @@ type front struct {
 	release.Front
 	hash decode.Hash
 	over []release.Service // that it was put together from, by their order in the document
+
+	split *release.Split // inside; nil: it is none
 }
 
 // releases builds all of them, once the upstreams are there.
@@ -94,7 +96,11 @@ func (r *releases) build(f *front, m *model.Upstream) bool {
 	r.count.Fronts++
 	f.Service = f.over[0]
 	if m.Split != nil {
-		f.Service = r.split(f.Name, m)
+		if f.split = r.split(f.Name, m); f.split == nil {
+			f.Service = nil
+		} else {
+			f.Service = f.split
+		}
 	}
 	if m.Sticky != nil {
 		f.Service = r.sticky(f.Name, m, f.Service)
@@ -127,7 +133,7 @@ func (r *releases) mirror(f *front, m *model.Upstream, s release.Service) releas
 }
 
 // split builds a split.
-func (r *releases) split(name string, m *model.Upstream) release.Service {
+func (r *releases) split(name string, m *model.Upstream) *release.Split {
 	to := map[string]release.Service{}
 	for _, v := range m.Split.Variants {
 		to[v.Upstream] = r.done[v.Upstream]

@@ -95,7 +95,9 @@ func (j *job) target(w *engine.Way, passed bool, path ...string) {
 	names := j.loaded.Objects("upstreams")
 	switch {
 	case j.loaded.Document.Upstreams[w.Info.Upstream].Split != nil:
-		j.problem("invalid_value", strconv.Quote(w.Info.Upstream)+" is a split, which is for requests; name an upstream with targets", path...)
+		j.problem("invalid_value", strconv.Quote(w.Info.Upstream)+" is a split, which decides by requests (by, header, cookie), and a "+
+			"connection is none; name an upstream with the targets of all versions, which shares connections by their weights: "+
+			"targets: [{url: tcp://OLD, weight: 9}, {url: tcp://NEW, weight: 1}]", path...)
 	case s == nil && slices.Contains(names, w.Info.Upstream): // it has problems of its own
 	case s == nil:
 		hint := text.DidYouMean(w.Info.Upstream, names)

@@ -129,6 +129,19 @@ func (s *Split) send(x *exchange.Exchange, number uint64) (call upstream.Call, p
 	return call, p, err
 }
 
+// Pick chooses for an exchange that comes by a fallback and returns the name of the variant's upstream; "": all weights are 0.
+// Without a key it is chance that decides. settle counts what has become of the exchange.
+func (s *Split) Pick(x *exchange.Exchange) (upstream string, settle func(error)) {
+	v, _ := s.choose(x, s.random())
+	if v == nil {
+		return "", func(error) {}
+	}
+	if x.Usage.Variant == "" {
+		x.Usage.Variant = v.name
+	}
+	return v.asks, func(err error) { v.meter.count(x, err) }
+}
+
 // The reasons for which a variant is chosen.
 const (
 	byOverride = "override"

@@ -31,7 +31,7 @@ func (u *Upstream) sendOrFallBack(x *exchange.Exchange) (Call, error) {
 	if !u.maySendElsewhere(x, err, again != nil) {
 		return call, err
 	}
-	other := u.refs[u.config.Fallback.Upstream].Borrow(x.Shard)
+	other, settle := u.refs[u.config.Fallback.Upstream].Borrow(x)
 	if other == nil {
 		return call, err
 	}
@@ -45,6 +45,9 @@ func (u *Upstream) sendOrFallBack(x *exchange.Exchange) (Call, error) {
 	x.Usage.Attempts = 0 // the other one has its own number
 	call, err = other.Send(x)
 	x.Usage.Attempts += attempts
+	if settle != nil {
+		settle(err)
+	}
 	return call, err
 }
 
@@ -142,7 +145,7 @@ func (u *Upstream) Dial(x *exchange.Exchange) (c *sock.Conn, release func(), err
 	if cause == "" {
 		return c, release, err
 	}
-	other := u.refs[u.config.Fallback.Upstream].Borrow(x.Shard)
+	other, _ := u.refs[u.config.Fallback.Upstream].Borrow(x) // never a split, which is for requests
 	if other == nil {
 		return c, release, err
 	}

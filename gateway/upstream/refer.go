@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"headgate/config/model"
+	"headgate/gateway/exchange"
 )
 
 // Mention is a place of an upstream's document that names another upstream.
@@ -35,22 +36,40 @@ func Mentions(m *model.Upstream) []Mention {
 // upstream is older than that and was taken over.
 type Ref struct {
 	Name string
-	to   atomic.Pointer[Upstream]
+	to   atomic.Pointer[Place]
 }
 
-// Borrow returns the upstream, which will not be closed before Return is called for it with the same shard; nil: no document
-// with it is live. It is for the time of Send or Dial: calls that still run when an upstream is closed end by themselves.
-func (r *Ref) Borrow(shard uint32) *Upstream {
+// Place is where a reference leads to in the document that is live: an upstream with targets, or a split, which chooses one
+// for each exchange. The zero value is nowhere.
+type Place struct {
+	Upstream *Upstream
+	Split    Split // nil: it is none
+}
+
+// Split chooses an upstream of the same document for an exchange; nil: none. settle, if it is not nil, is told once what became
+// of the exchange there.
+type Split func(x *exchange.Exchange) (to *Upstream, settle func(error))
+
+// Borrow returns the upstream for an exchange, which will not be closed before Return is called for it with the exchange's
+// shard; nil: no document with it is live, or a split chooses nobody. It is for the time of Send or Dial: calls that still run
+// when an upstream is closed end by themselves. settle, if it is not nil, is to be called with what came of it.
+func (r *Ref) Borrow(x *exchange.Exchange) (u *Upstream, settle func(error)) {
 	for {
-		u := r.to.Load()
+		p := r.to.Load()
+		if p == nil {
+			return nil, nil
+		}
+		if u = p.Upstream; p.Split != nil {
+			u, settle = p.Split(x)
+		}
 		if u == nil {
-			return nil
+			return nil, nil
 		}
-		u.loans.begin(shard)
-		if r.to.Load() == u { // who replaces it closes it afterwards, and sees the loan
-			return u
+		u.loans.begin(x.Shard)
+		if r.to.Load() == p { // who replaces it closes it afterwards, and sees the loan
+			return u, settle
 		}
-		u.Return(shard)
+		u.Return(x.Shard)
 	}
 }
 
@@ -63,11 +82,11 @@ func (u *Upstream) Return(shard uint32) {
 // Ref returns the reference to an upstream that the document mentions; nil: it does not.
 func (u *Upstream) Ref(name string) *Ref { return u.refs[name] }
 
-// Bind makes the references lead to the upstreams of a document that is about to go live. Every name is in it: compiling has
-// seen to that.
-func (u *Upstream) Bind(find func(name string) *Upstream) {
+// Bind makes the references lead to places of a document that is about to go live. Every name is in it: compiling has seen to
+// that.
+func (u *Upstream) Bind(find func(name string) Place) {
 	for name, r := range u.refs {
-		r.to.Store(find(name))
+		r.to.Store(new(find(name)))
 	}
 }
 
