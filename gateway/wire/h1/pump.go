@@ -51,9 +51,10 @@ func (p *pump) run(x *exchange.Exchange, body exchange.Body, plan *Plan) {
 }
 
 func (p *pump) copy(x *exchange.Exchange, body exchange.Body, plan *Plan) (int64, error) {
-	buf := sock.Get()
-	defer sock.Put(buf)
-	pieces := piecesOf(body.Reader, *buf)
+	pieces, buf := piecesOf(body.Reader)
+	if buf != nil {
+		defer sock.Put(buf)
+	}
 	var sent int64
 	var frame [20]byte
 	for {
@@ -228,15 +229,17 @@ func (p *pump) stopped() bool {
 	return p.halted
 }
 
-// piecesOf returns a function that returns the next piece of a body, without a copy if the reader can do that.
-func piecesOf(r io.Reader, buf []byte) func() ([]byte, error) {
+// piecesOf returns a function that returns the next piece of a body, without a copy if the reader can do that. Else the buffer is
+// what it reads into; a body that is silent should not hold one for nothing.
+func piecesOf(r io.Reader) (next func() ([]byte, error), buf *[]byte) {
 	if p, ok := r.(exchange.Piecewise); ok {
-		return p.Next
+		return p.Next, nil
 	}
+	buf = sock.Get()
 	return func() ([]byte, error) {
-		n, err := r.Read(buf)
-		return buf[:n], err
-	}
+		n, err := r.Read(*buf)
+		return (*buf)[:n], err
+	}, buf
 }
 
 // writePiece writes one piece of a body, as a chunk if it is chunked.

@@ -134,9 +134,10 @@ func (c *conn) appendHead(b []byte, x *exchange.Exchange, body *exchange.Body, c
 
 // stream writes b, which holds the head, and the body.
 func (c *conn) stream(b []byte, room int, body exchange.Body, chunked bool, trailer *exchange.Header) (int64, error) {
-	buf := sock.Get()
-	defer sock.Put(buf)
-	next := piecesOf(body.Reader, *buf)
+	next, buf := piecesOf(body.Reader)
+	if buf != nil {
+		defer sock.Put(buf)
+	}
 	if r, ok := body.Reader.(interface{ Ready() bool }); ok && body.Length < 0 && !r.Ready() {
 		if err := c.writeTwo(b, nil); err != nil { // the head of a stream, whose first piece may be long in coming
 			return 0, err

@@ -144,15 +144,17 @@ type pump struct {
 	client exchange.Interrupter // unblocks a read of the client's body
 	mu     sync.Mutex           // held while something is sent, and while the call moves
 	moved  sync.Cond
-	turn   int     // how often the call has moved
-	halted bool    // nobody wants the body any more
-	ended  bool    // all of it was sent
-	kept   *[]byte // what was sent, to be sent again; nil: it was too much
+	turn   int    // how often the call has moved
+	halted bool   // nobody wants the body any more
+	ended  bool   // all of it was sent
+	kept   []byte // what was sent, to be sent again
+	keeps  bool   // it was not too much, and nobody has answered yet
 	tail   *exchange.Header
 
-	clock clock.Clock
-	began time.Time
-	last  atomic.Int64 // when something of the body has come last, in nanoseconds from then
+	answered atomic.Bool // what was sent is not sent again
+	clock    clock.Clock
+	began    time.Time
+	last     atomic.Int64 // when something of the body has come last, in nanoseconds from then
 
 	done         chan struct{}
 	err          error // valid after done
@@ -160,9 +162,8 @@ type pump struct {
 }
 
 func startPump(x *exchange.Exchange, c *Call, body exchange.Body) *pump {
-	p := &pump{call: c, client: x.Wire, kept: sock.Get(), tail: &x.Request.Trailer, done: make(chan struct{}), clock: c.conn.terms.Clock}
+	p := &pump{call: c, client: x.Wire, keeps: true, tail: &x.Request.Trailer, done: make(chan struct{}), clock: c.conn.terms.Clock}
 	p.began = p.clock.Now()
-	*p.kept = (*p.kept)[:0]
 	p.moved.L = &p.mu
 	if w, ok := x.Wire.(exchange.Patient); ok && ofMessages(x.Request.Header.Get("Content-Type")) {
 		w.Unhurried(c.plan.Idle) // see there
@@ -183,9 +184,10 @@ func (p *pump) run(x *exchange.Exchange, body exchange.Body) {
 }
 
 func (p *pump) copy(body exchange.Body) (sent int64, err error) {
-	buf := sock.Get()
-	defer sock.Put(buf)
-	next := piecesOf(body.Reader, *buf)
+	next, buf := piecesOf(body.Reader)
+	if buf != nil {
+		defer sock.Put(buf)
+	}
 	known, _ := body.Reader.(interface{ Done() bool })
 	for {
 		piece, err := next()
@@ -275,7 +277,7 @@ func (p *pump) retry(send func() error) error {
 	for {
 		turn := p.turn
 		err := send()
-		if !errors.Is(err, errRefused) || p.kept == nil {
+		if !errors.Is(err, errRefused) || !p.keeps {
 			return err
 		}
 		for p.turn == turn && !p.halted {
@@ -289,36 +291,33 @@ func (p *pump) retry(send func() error) error {
 
 // keep remembers a piece, as long as all of them are not too much. The lock is held.
 func (p *pump) keep(piece []byte) {
-	if p.kept == nil {
-		return
-	}
-	if len(*p.kept)+len(piece) > replayRoom {
+	switch {
+	case !p.keeps:
+	case p.answered.Load(), len(p.kept)+len(piece) > replayRoom:
 		p.forget()
-		return
+	default:
+		p.kept = appendBuffer(p.kept, piece)
 	}
-	*p.kept = append(*p.kept, piece...)
 }
 
 func (p *pump) forget() {
-	if p.kept != nil {
-		sock.Put(p.kept)
-		p.kept = nil
-	}
+	putBuffer(p.kept)
+	p.kept, p.keeps = nil, false
 }
 
 // repeatable reports whether everything that was sent is at hand.
 func (p *pump) repeatable() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.kept != nil && !p.halted
+	return p.keeps && !p.halted
 }
 
 // resume sends everything again, the call having begun anew, and lets the pump go on. The lock is held.
 func (p *pump) resume() error {
 	p.turn++
 	p.moved.Broadcast()
-	if len(*p.kept) > 0 {
-		if err := p.call.push(*p.kept, false); err != nil {
+	if len(p.kept) > 0 {
+		if err := p.call.push(p.kept, false); err != nil {
 			return p.call.unless(err)
 		}
 	}
@@ -331,6 +330,7 @@ func (p *pump) resume() error {
 // replied says that the reply's head is here and returns whether the whole body was sent, which a client that speaks
 // HTTP/1.1 is given a moment for.
 func (p *pump) replied(x *exchange.Exchange) bool {
+	p.answered.Store(true)
 	if p.finished() || x.Request.Proto != "HTTP/1.1" {
 		return p.finished()
 	}
@@ -383,13 +383,15 @@ func ofMessages(media string) bool {
 	return false
 }
 
-// piecesOf returns a function that returns the next piece of a body, without a copy if the reader can do that.
-func piecesOf(r io.Reader, buf []byte) func() ([]byte, error) {
+// piecesOf returns a function that returns the next piece of a body, without a copy if the reader can do that. Else the buffer is
+// what it reads into; a body that is silent should not hold one for nothing.
+func piecesOf(r io.Reader) (next func() ([]byte, error), buf *[]byte) {
 	if p, ok := r.(exchange.Piecewise); ok {
-		return p.Next
+		return p.Next, nil
 	}
+	buf = sock.Get()
 	return func() ([]byte, error) {
-		n, err := r.Read(buf)
-		return buf[:n], err
-	}
+		n, err := r.Read(*buf)
+		return (*buf)[:n], err
+	}, buf
 }
