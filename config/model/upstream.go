@@ -89,7 +89,7 @@ type Timeouts struct {
 type Balance struct {
 	Algorithm  string        `yaml:"algorithm" oneof:"least-latency round-robin least-requests random consistent-hash" doc:"All respect weights. least-latency: the better of two, by latency, failures and requests under way."`
 	Key        string        `yaml:"key" doc:"For consistent-hash: an expression; requests of the same value go to the same target while it is there, such as client.ip or header.x-tenant."`
-	Bound      int           `yaml:"bound_percent" min:"100" max:"1000" doc:"For consistent-hash: the most requests of a target over the average of all; beyond it the next target on the ring is asked."`
+	Bound      int           `yaml:"bound_percent" min:"100" max:"1000" doc:"For consistent-hash: the most requests of a target over the average of all, but always four; beyond it the next target on the ring is asked."`
 	Panic      int           `yaml:"panic_percent" min:"0" max:"100" doc:"When fewer targets than this share are well, their health is not believed and all are asked."`
 	Zone       string        `yaml:"zone" doc:"This gateway's zone: targets in it are preferred. Without it, that of the environment (HEADGATE_ZONE); off: none is preferred."`
 	LocalFloor int           `yaml:"local_floor_percent" min:"1" max:"100" doc:"Share of the own zone's targets that must be well for all requests to stay in it; with fewer, others are asked in proportion."`

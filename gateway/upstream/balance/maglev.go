@@ -11,7 +11,7 @@ import (
 // its keys spread over all others and hardly any other key moves. An endpoint has at most Config.Bound times the average load
 // ("Consistent hashing with bounded loads", Mirrokni et al. 2018): keys that are too much for their place go to their next
 // one, which is the same each time. The average counts the endpoints that are there, not only those that are available, times
-// their weights; so the bound errs towards spreading when some are out.
+// their weights; so the bound errs towards spreading when some are out. Below leastBound nothing is spread.
 type maglev struct {
 	places []int32 // members
 	bound  float64
@@ -97,8 +97,17 @@ func (a *maglev) pick(d draw) int {
 	return d.endpoint(d.any())
 }
 
+// leastBound is how many requests an endpoint takes for the sake of affinity however small the average is. The bound alone,
+// which is the ceiling of a share of all requests, is 1 while fewer are under way than there are endpoints, so any two of one
+// key at one time would be torn apart: affinity would be worst where there is least to gain. (HAProxy and Envoy leave it at
+// that.) It keeps a key from crushing its endpoint, which a few requests do not: with 4 none has more than three others
+// beside it for the sake of affinity, and from an average of 4 / Config.Bound on the bound is that of the paper. Where even two
+// are too many there is requests_per_target.
+const leastBound = 4
+
 // below reports whether a member takes one more request under the bound.
 func (a *maglev) below(d *draw, m int, average float64) bool {
 	e := &d.b.ends[d.g.members[m]]
-	return float64(e.Load.InFlight()) < math.Ceil(a.bound*average*float64(e.Weight))
+	n := e.Load.InFlight()
+	return n < leastBound || float64(n) < math.Ceil(a.bound*average*float64(e.Weight))
 }

@@ -88,9 +88,82 @@ func TestAHotKeyNeverLoadsAnEndpointAboveTheBound(t *testing.T) {
 			i, _ := b.Pick(&Query{Now: begin, Hash: key})
 			ends[i].Load.Begin(0, 0)
 			bound := math.Ceil(1.25*float64(k)/float64(sum)*float64(weights[i]) + 1e-9) // which is for rounding
-			if got := ends[i].Load.InFlight(); float64(got) > bound {
-				t.Fatalf("%d of %d requests at an endpoint of weight %d of %d; at most %v", got, k, weights[i], sum, bound)
+			if got := ends[i].Load.InFlight(); float64(got) > max(bound, leastBound) {
+				t.Fatalf("%d of %d requests at an endpoint of weight %d of %d; at most %v", got, k, weights[i], sum, max(bound, leastBound))
 			}
 		}
 	})
+}
+
+// While a key's endpoint has few requests the key stays there, whatever is under way elsewhere and however small a bound.
+func TestAKeyStaysWhileItsEndpointHasFewRequests(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(2, 20).Draw(t, "endpoints")
+		weights := make([]int64, n)
+		for i := range weights {
+			weights[i] = rapid.Int64Range(1, 100).Draw(t, "weight")
+		}
+		ends := set(weights...)
+		b, err := New(ends, Config{
+			Algorithm: "consistent-hash", Total: ends[0].Load.total, Bound: rapid.Float64Range(1, 3).Draw(t, "bound"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := rapid.SliceOfN(rapid.Uint64(), 1, 30).Draw(t, "keys")
+		own := make([]int, len(keys))
+		for k, key := range keys { // nothing is under way
+			own[k], _ = b.Pick(&Query{Now: begin, Hash: key})
+		}
+		var busy []int
+		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			if len(busy) > 0 && rapid.IntRange(0, 2).Draw(t, "ends") == 0 {
+				ends[busy[0]].Load.Done(0)
+				busy = busy[1:]
+				continue
+			}
+			k := rapid.IntRange(0, len(keys)-1).Draw(t, "key")
+			few := ends[own[k]].Load.InFlight() < leastBound
+			i, _ := b.Pick(&Query{Now: begin, Hash: keys[k]})
+			if few && i != own[k] {
+				t.Fatalf("%d requests at its own endpoint, %d in all, and it goes to another one", ends[own[k]].Load.InFlight(), len(busy))
+			}
+			ends[i].Load.Begin(0, 0)
+			busy = append(busy, i)
+		}
+	})
+}
+
+// A page that asks for a few things at one time gets them from one endpoint; a key that asks for many is spread, and each of
+// the places that it spreads to is the same each time.
+func TestTheFewRequestsOfAKeyAreNotTornApart(t *testing.T) {
+	visits := func(requests int) (order []int) {
+		ends := set(1, 1, 1, 1, 1)
+		b, err := New(ends, Config{Algorithm: "consistent-hash", Total: ends[0].Load.total})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range requests {
+			i, _ := b.Pick(&Query{Now: begin, Hash: 7})
+			ends[i].Load.Begin(0, 0)
+			order = append(order, i)
+		}
+		return order
+	}
+	if few := visits(leastBound); len(slices.Compact(few)) != 1 {
+		t.Errorf("%d requests go to %v", leastBound, few)
+	}
+	many := visits(40)
+	if !slices.Equal(many, visits(40)) {
+		t.Error("they are not spread alike")
+	}
+	count := map[int]int{}
+	for _, i := range many {
+		count[i]++
+	}
+	for _, n := range count {
+		if n > 10 { // 1.25 times the average
+			t.Errorf("of 40 requests %v", count)
+		}
+	}
 }
