@@ -32,9 +32,11 @@ const (
 	// shortEpoch and longEpoch bound how long an epoch lasts: short ones would judge a limit before it shows effect.
 	shortEpoch = 20 * time.Millisecond
 	longEpoch  = 2 * time.Second
-	// settling is how many mean latencies pass after a change of the limit before latencies count: those of requests that began
-	// under the old limit would have it changed again for the same reason.
+	// settling is how many mean latencies pass after the limit has grown before latencies count: those of requests that began
+	// under the old limit would have it changed again for the same reason. After it has shrunk less than one passes until no more
+	// are under way than may be, and a shorter one until those have ended that met them.
 	settling     = 3
+	shrinking    = 1.5
 	longSettling = 10 * time.Second
 	// baseDown and baseUp are how much of a difference the baseline takes up each epoch when no evidence is needed.
 	baseDown = 0.5
@@ -45,7 +47,7 @@ const (
 	dependent = 0.5
 	// samePace is which part of the throughput has to be left for it to be the same: an upstream whose requests do not wait for
 	// each other gives half when it is asked half.
-	samePace = 0.7
+	samePace = 0.75
 	// tick is the unit in which logarithms of latencies are summed up.
 	tick = 1 << 20
 	// sampleShards is how many places the figures of an epoch are spread over.
@@ -208,15 +210,26 @@ func (e *estimate) end(now time.Duration, t totals, inFlight int64) {
 	mean, noise := t.mean()
 	fresh := e.last == 0
 	e.last = mean
-	if e.settled = now + e.settling(); fresh {
-		return // what ends first is what was quick
-	}
-	p := point{e.limit, mean, float64(t.good) / age.Seconds()}
-	if e.doubt(p, noise, reached) || e.descend(p, noise) {
+	if fresh {
+		e.settle(now, settling) // what ends first is what was quick
 		return
 	}
+	p := point{e.limit, mean, float64(t.good) / age.Seconds()}
+	if !e.doubt(p, noise, reached) && !e.descend(p, noise) {
+		e.adjust(p, noise, reached, t.overload() > 0)
+	}
+	switch e.settled = 0; {
+	case e.limit > p.limit:
+		e.settle(now, settling)
+	case e.limit < p.limit:
+		e.settle(now, shrinking)
+	}
+}
+
+// adjust moves the baseline and the limit.
+func (e *estimate) adjust(p point, noise float64, reached, refused bool) {
 	e.relearn(p, noise)
-	switch rise := mean - e.base; {
+	switch rise := p.latency - e.base; {
 	case !reached:
 		e.base += rise * baseUp
 		e.blur += (noise - e.blur) * baseUp
@@ -224,9 +237,7 @@ func (e *estimate) end(now time.Duration, t totals, inFlight int64) {
 		e.base += (rise + 2*noise) * baseDown
 		e.blur = noise
 	}
-	if e.judge(p, noise, reached, t.overload() > 0); e.why == Unused || e.why == Steady {
-		e.settled = 0
-	}
+	e.judge(p, noise, reached, refused)
 }
 
 // refused judges the share of refusals and timeouts, and reports whether the limit shrinks because of them. A share that stays
@@ -254,9 +265,9 @@ func (e *estimate) refused(share float64, of int64) bool {
 	return true
 }
 
-// settling is how long it takes until latencies count again.
-func (e *estimate) settling() time.Duration {
-	return min(settling*inMicroseconds(e.last), longSettling)
+// settle lets latencies not count for so many times the last one.
+func (e *estimate) settle(now time.Duration, times float64) {
+	e.settled = now + min(time.Duration(times*float64(inMicroseconds(e.last))), longSettling)
 }
 
 // tooMuch reports whether a share of refusals is more than is tolerated, whatever chance adds to it.

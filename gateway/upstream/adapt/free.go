@@ -188,5 +188,5 @@ func (e *estimate) begin(now time.Duration, p point, least float64) {
 // confine begins limiting.
 func (e *estimate) confine(now time.Duration) {
 	e.phase, e.signs, e.right, e.touched = limited, signs{}, e.limit, now
-	e.settled = now + e.settling()
+	e.settle(now, shrinking)
 }
