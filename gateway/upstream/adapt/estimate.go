@@ -25,7 +25,7 @@ const (
 	regrowth = 2.0
 	// epochSamples are enough for a mean that is right to about a tenth; with a small limit samplesPerPlace for each place are,
 	// for the sake of growing soon.
-	epochSamples    = 200
+	epochSamples    = 120
 	samplesPerPlace = 8
 	// leastSamples end an epoch that lasts too long.
 	leastSamples = 16
@@ -166,7 +166,7 @@ func (e *estimate) due(now time.Duration, samples int64) bool {
 		most = freeSamples
 	}
 	if e.phase == trying {
-		most = max(most, int64(e.limit/2))
+		most = max(most, int64(e.limit/4))
 	}
 	enough := min(max(int64(e.limit)*samplesPerPlace, leastSamples), most)
 	return age >= e.least() && samples >= enough || age >= longEpoch && samples >= leastSamples

@@ -25,8 +25,8 @@ const (
 	// skew is how much less the mean logarithm of latencies is than the logarithm of their mean, for an exponential distribution
 	// 0.58 and for a constant 0.
 	skew = 0.3
-	// turning is how many epochs pass, of a latency each, until as many are under way as slower answers make of them.
-	turning = 2
+	// turning is how many epochs pass, of a latency each, until about as many are under way as slower answers make of them.
+	turning = 1
 	// crowdedUp is baseUp while latency looks like waiting and ever more are under way.
 	crowdedUp = 0.02
 	// staying is for how many epochs more latency must look like waiting while the same number are under way until that is
