@@ -320,6 +320,16 @@ func (c *Call) outNews() {
 	}
 }
 
+// relent takes away the time that the target has to ask for the body: from now on the client is waited for, if it has not sent all.
+func (c *Call) relent() {
+	conn := c.conn
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if c.in.status == 0 && !c.out.ended && !c.whole {
+		c.in.due = 0
+	}
+}
+
 // await starts the time that the target has for its reply, unless that has come already.
 func (c *Call) await() {
 	conn := c.conn

@@ -140,3 +140,52 @@ func TestTheTimeOfATargetIsNotThatOfTheClient(t *testing.T) {
 		<-ended
 	}
 }
+
+// A client that waits to be asked for its request's body waits for the target, which has its time for that; one that was asked has
+// its own.
+func TestATargetThatAsksForNoBodyIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	const most = time.Second
+	c, _ := connect(t, serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/silent" {
+			<-r.Context().Done()
+		}
+		echo(w, r) // which asks for it
+	}), terms())
+	for path, want := range map[string]string{"/": "", "/silent": exchange.UpstreamTimeout.Name} {
+		x := ask("POST", path)
+		x.Request.Expect = true
+		from, to := io.Pipe()
+		x.Request.Body = exchange.Body{Reader: from, Length: -1}
+		w := x.Wire.(*informs)
+		w.cut = func() { _ = from.Close() } // it never fails
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if path == "/silent" {
+				return
+			}
+			until(t, "the body is asked for", func() bool {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				return len(w.got) == 1 && w.got[0] == 100
+			})
+			time.Sleep(2 * most) // slowness is what is tested
+			_, _ = io.WriteString(to, "x")
+			_ = to.Close() // nor does this
+		}()
+		call, err := do(t, c, x, &Plan{Scheme: "http", Response: most, Idle: most})
+		if want == "" {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := body(x); got != "x" || err != nil {
+				t.Errorf("%q %v", got, err)
+			}
+		} else if got := code(t, err); got != want {
+			t.Error(got)
+		}
+		call.Close()
+		<-ended
+	}
+}

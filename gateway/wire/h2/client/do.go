@@ -55,6 +55,9 @@ func (c *Call) ask(x *exchange.Exchange, conn *Conn) error {
 		c.deliver(x)
 		return nil
 	}
+	if x.Request.Expect { // so the target is waited for, until it asks for the body, or the client sends that anyhow
+		c.await()
+	}
 	c.pump = startPump(x, c, x.Request.Body)
 	return nil
 }
@@ -125,6 +128,7 @@ func (c *Call) head(x *exchange.Exchange) error {
 					continue // nobody asked; RFC 9110 section 15.2 lets a proxy drop it
 				}
 				x.Request.Expect = false
+				c.relent()
 			}
 			if err := x.Wire.Inform(x, first.status, &first.header); err != nil {
 				return errors.Join(errCanceled, err)

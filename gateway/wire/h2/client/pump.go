@@ -189,8 +189,11 @@ func (p *pump) copy(body exchange.Body) (sent int64, err error) {
 		defer sock.Put(buf)
 	}
 	known, _ := body.Reader.(interface{ Done() bool })
-	for {
+	for first := true; ; first = false {
 		piece, err := next()
+		if first {
+			p.relent()
+		}
 		after := sent + int64(len(piece))
 		ended := errors.Is(err, io.EOF) || err == nil && known != nil && known.Done()
 		if body.Length >= 0 && (after > body.Length || ended && after < body.Length) {
@@ -215,6 +218,13 @@ func (p *pump) copy(body exchange.Body) (sent int64, err error) {
 			return sent, err
 		}
 	}
+}
+
+// relent is the call's, wherever that is now.
+func (p *pump) relent() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.call.relent()
 }
 
 // stopped reports whether nobody wants the body any more.
