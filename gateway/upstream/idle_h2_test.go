@@ -77,6 +77,26 @@ func TestIdleConnectionsOverHTTP2CountAmongAll(t *testing.T) {
 	until(t, "two are left", func() bool { return e.Sweeper.Len() == 2 })
 }
 
+// Connections over both versions of HTTP share the places; the one over HTTP/2 makes room only among its like.
+func TestBothVersionsOfHTTPShareThePlaces(t *testing.T) {
+	one := serve(t, answers(ok, 0)).address()
+	e := env(io.Discard)
+	u := build(t, e, config(func(m *model.Upstream) {
+		m.Targets = append(m.Targets, model.Target{URL: "h2c://" + serveH2C(t, 0, hello), Weight: 1})
+		m.Pool.IdleTotal, m.Balance.Algorithm = 1, "round-robin"
+	}, one))
+	for range 8 {
+		if status, code := send(t, u, ask("GET")); status != 200 {
+			t.Fatal(status, code)
+		}
+		until(t, "one is kept, and no more", func() bool { return e.Sweeper.Len() == 1 })
+	}
+	first, second := connections(u, 0), connections(u, 1)
+	if first.Idle+second.IdleH2 != 1 || first.Closed["surplus"]+second.Closed["surplus"] == 0 {
+		t.Errorf("%+v and %+v", first, second)
+	}
+}
+
 // A connection with a call is not idle, however few are kept; when it has none any more it goes, unless there is room.
 func TestABusyConnectionOverHTTP2IsNotDismissed(t *testing.T) {
 	release, inside := make(chan struct{}), atomic.Int32{}
