@@ -54,7 +54,7 @@ func nginx(t *testing.T, server string) string {
 
 // nginx says GOAWAY after so many requests on a connection, in the middle of those that are on their way.
 func TestNginxReplacesItsConnectionsAndNoRequestIsLost(t *testing.T) {
-	address := nginx(t, `keepalive_requests 7; http2_max_concurrent_streams 5; location / { return 200 "hello"; }`)
+	address := nginx(t, `keepalive_requests 20; http2_max_concurrent_streams 5; location / { return 200 "hello"; }`)
 	e := env(io.Discard)
 	sweep(t, e.Sweeper)
 	u := build(t, e, config(func(m *model.Upstream) { overH2C(m); m.Timeouts.Connect = 10 * time.Second }, address))

@@ -165,9 +165,7 @@ func (t Ticket) Release(now time.Time, o Outcome) {
 
 // settle ends an epoch that is over and lets through whoever has a place.
 func (l *Limiter) settle(now time.Duration) {
-	if now-l.pressure.began >= pressureSpan {
-		l.press(now)
-	}
+	l.press(now, 0)
 	if l.reached.Load() {
 		l.estimate.reached = true
 	}

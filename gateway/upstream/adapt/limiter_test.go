@@ -214,3 +214,40 @@ func TestTheLimitStaysWithinItsBounds(t *testing.T) {
 		}
 	})
 }
+
+// Who waited seconds ago is no pressure now, whatever happened since; who waits now is.
+func TestPressureIsAboutTheLastSecond(t *testing.T) {
+	clk := clock.NewManual(time.Unix(1_800_000_000, 0))
+	l := New(Config{Start: 1, Cap: 1}, clk)
+	one := func() {
+		k, ok := l.Try(clk.Now(), 0)
+		if !ok {
+			t.Fatal("no place")
+		}
+		k.Release(clk.Now(), Served)
+	}
+	held, _ := l.Try(clk.Now(), 0)
+	clk.Advance(time.Second)
+	w, err := l.line(clk.Now(), Claim{Flow: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := l.Pressure(clk.Now()); p < 40 {
+		t.Errorf("%d %% while somebody waits", p)
+	}
+	if _, err := l.line(clk.Now(), Claim{Flow: 1}); err != nil {
+		t.Fatal(err)
+	}
+	clk.Advance(pressureSpan / 5)
+	held.Release(clk.Now(), Served)
+	Ticket{limiter: l, began: clk.Now()}.Release(clk.Now(), Served) // of the first who waited
+	Ticket{limiter: l, began: clk.Now()}.Release(clk.Now(), Served) // and of the second
+	if err := <-w.ready; err != nil {
+		t.Fatal(err)
+	}
+	clk.Advance(5 * time.Second)
+	one()
+	if p := l.Pressure(clk.Now()); p != 0 {
+		t.Errorf("%d %% five seconds after the last one has waited", p)
+	}
+}

@@ -19,9 +19,16 @@ type pressure struct {
 	share  int64 // in percent
 }
 
-// press reckons the share anew: the mean of what was counted and of what it was before.
-func (l *Limiter) press(now time.Duration) {
+// press counts more requests that have to wait, and reckons the share anew when it is time: the mean of what was counted and of
+// what it was before.
+func (l *Limiter) press(now time.Duration, more int64) {
 	p := &l.pressure
+	if now-p.began >= 2*pressureSpan { // who waited has done so long ago, but for those who still do
+		p.waited = int64(l.queue.length)
+	}
+	if p.waited += more; now-p.began < pressureSpan {
+		return
+	}
 	ended := l.ended()
 	share := int64(0)
 	if p.waited > 0 {

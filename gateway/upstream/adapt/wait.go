@@ -28,11 +28,8 @@ func (l *Limiter) line(at time.Time, c Claim) (*waiter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reached.Store(true)
-	l.pressure.waited++
 	l.waits.pass(now)
-	if now-l.pressure.began >= pressureSpan {
-		l.press(now)
-	}
+	l.press(now, 1)
 	l.waiting.Add(1) // first, so that whoever releases a place from here on sees it and dispatches
 	f := l.queue.flow(c.Flow, c.Priority)
 	if l.queue.length >= l.most {
