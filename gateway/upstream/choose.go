@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"headgate/config/decode"
 	"headgate/config/model"
@@ -22,6 +23,9 @@ func (u *Upstream) balancing() balance.Config {
 	b := balance.Config{
 		Algorithm: c.Algorithm, Zone: u.zone(), LocalFloor: float64(c.LocalFloor) / 100, Panic: float64(c.Panic) / 100,
 		Strict: u.config.Ejection.OnAllDown == "fail", SlowStart: c.SlowStart, Bound: float64(c.Bound) / 100, Total: u.total,
+	}
+	if !slices.Contains(balance.Algorithms(), b.Algorithm) { // which has been said of the document already
+		b.Algorithm = balance.Algorithms()[0]
 	}
 	return b
 }
