@@ -40,7 +40,8 @@ const (
 	overloadFor = 10 * time.Second
 	patience    = time.Second // twenty times the service time: who asked has gone then
 	replaceFor  = 8 * time.Second
-	replaced    = 3 // targets, each by another
+	replaced    = 3               // targets, each by another
+	tailKnown   = 2 * time.Second // until then Headgate finds out what takes long
 	tailFor     = 15 * time.Second
 	tailRate    = 300
 )
@@ -216,7 +217,7 @@ func (s *Stage) tailed(ctx context.Context) (Figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.play(ctx, tailFor)
+	p, err := s.play(ctx, tailKnown+tailFor)
 	if err != nil {
 		return nil, err
 	}
@@ -228,9 +229,10 @@ func (s *Stage) tailed(ctx context.Context) (Figures, error) {
 	for i := range after {
 		asked += after[i] - before[i]
 	}
-	o := p.clients[0]
+	all := p.clients[0]
+	o := all.due(s.pace(tailKnown), p.lasted)
 	return Figures{
 		P50: o.served().millis(0.5), P99: o.served().millis(0.99), P999: o.served().millis(0.999), Max: o.served().millis(1),
-		ExtraLoad: percent(float64(asked-len(o)), float64(len(o))), Failed: o.failed(),
+		ExtraLoad: percent(float64(asked-len(all)), float64(len(all))), Failed: all.failed(),
 	}, nil
 }

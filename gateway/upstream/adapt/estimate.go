@@ -125,6 +125,7 @@ type estimate struct {
 	bounds     bounds
 	limit      float64
 	base       float64 // of the baseline; 0: not known
+	first      float64 // what the first answers took, which may be too little: what ends first is what was quick
 	blur       float64 // standard error of the baseline: of one found with few requests much is forgiven
 	last       float64 // of the last epoch
 	right      float64 // the last limit that was found to be right

@@ -93,11 +93,12 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 	if e.base == 0 {
 		// What ends first is what was quick. By Little's law latency is at least what requests have been under way for all of
 		// those that ended, of which half of n is the mean while their number grows from nothing.
-		e.base, e.blur = max(mean, math.Log(n/2*age.Seconds()/float64(t.good)*1e6)-skew), noise
+		e.base, e.blur, e.first = max(mean, math.Log(n/2*age.Seconds()/float64(t.good)*1e6)-skew), noise, mean
 		return
 	}
 	p, rise := point{n, mean, float64(t.good) / age.Seconds()}, mean-e.base
-	waiting := rise-math.Hypot(noise, e.blur) > math.Log(shrinkAbove)
+	sure := rise-math.Hypot(noise, e.blur) > math.Log(shrinkAbove)
+	waiting := sure || mean-e.first-math.Hypot(noise, e.blur) > math.Log(shrinkAbove) // which is put to a test, and to no more
 	if !waiting {
 		e.signs = signs{}
 	}
@@ -105,8 +106,11 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 		e.signs.good += t.good
 		e.signs.age += age
 	}
+	if !sure && (!waiting || e.signs.age > 0 && !e.testable()) {
+		e.first += (mean - e.first) * baseUp
+	}
 	switch {
-	case waiting && late:
+	case sure && late:
 		e.since = now
 		e.begin(now, p, 0)
 		return
@@ -117,25 +121,24 @@ func (e *estimate) roam(now, age time.Duration, t totals, n float64) {
 		e.test(now)
 		return
 	case waiting && n > crowded*e.signs.crowd+chance*math.Sqrt(e.signs.crowd):
-		if e.testable() {
+		switch {
+		case e.testable():
 			e.test(now)
-		} else {
+		case sure:
 			e.begin(now, p, 0)
 		}
 		return
+	}
+	if e.signs.stays++; !waiting || grew || !same {
+		e.signs.stays = 0
 	}
 	switch {
 	case rise < -2*noise: // the lowest of many noisy means would be too low
 		e.base += (rise + 2*noise) * baseDown
 		e.blur = noise
-	case waiting && grew:
-		e.signs.stays = 0
+	case sure && grew:
 		e.base += rise * crowdedUp
-	case waiting && same:
-		e.signs.stays++ // then it is tested
-	case waiting:
-		e.signs.stays = 0
-	case !grew:
+	case !sure && !grew:
 		e.base += rise * baseUp
 		e.blur += (noise - e.blur) * baseUp
 	}
@@ -169,6 +172,7 @@ func (e *estimate) prove(now, age time.Duration, t totals, reached bool) {
 	p := point{e.limit, t.whole(), float64(t.good) / age.Seconds()}
 	if e.anchor.depends(p) < dependent || !p.keeps(e.anchor) {
 		e.base += (mean - e.base) * proven
+		e.first += (mean - e.first) * proven
 		e.blur = noise
 		e.release()
 		return

@@ -64,6 +64,7 @@ type Hedge struct {
 	cells   [shards]latencies
 	delay   atomic.Int64 // 0: not known yet
 	counted atomic.Int64 // when it was reckoned last
+	seen    atomic.Int64 // observed while the delay was not known
 	mu      sync.Mutex
 	decayed [buckets]float64
 }
@@ -127,6 +128,9 @@ func (h *Hedge) Observe(shard uint32, took time.Duration) {
 		i = min(int(math.Log2(float64(took)/float64(smallest))*perDouble)+1, buckets-1)
 	}
 	h.cells[shard%shards].n[i].Add(1)
+	if h.delay.Load() == 0 && h.seen.Add(1)%hedgeSamples == 0 { // it need not wait for its time
+		h.reckon()
+	}
 }
 
 func (h *Hedge) reckon() {

@@ -206,6 +206,19 @@ func TestHedgingCutsTheTail(t *testing.T) {
 	}
 }
 
+func TestTheFirstHundredRequestsTellWhatIsLong(t *testing.T) {
+	h := NewHedge(HedgeShare)
+	for n := range hedgeSamples {
+		if delay, ok := h.Request(uint32(n), time.Hour); ok {
+			t.Fatalf("%v after %d", delay, n)
+		}
+		h.Observe(uint32(n), 10*time.Millisecond)
+	}
+	if delay, ok := h.Request(0, time.Hour); !ok || delay < 10*time.Millisecond || delay > 20*time.Millisecond {
+		t.Errorf("%v, %v", delay, ok)
+	}
+}
+
 func TestAHedgeIsCappedWhenEverythingBecomesSlow(t *testing.T) {
 	h := NewHedge(HedgeShare)
 	extra, requests := 0, 0
